@@ -1,0 +1,63 @@
+# The habits of the house. Everything runs in this checkout's own virtual environment.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# What mypy reads: the packages that exist in this checkout.
+PACKAGES := $(wildcard chpnet_stream training/chpnet_training gadgets/chpnet_gadgets)
+
+.PHONY: help install demo test lint format bench docs tools clean
+
+help:
+	@echo "make demo    simulate an accelerated scan, reconstruct it, write the picture (demo/)"
+	@echo "make test    all tests, warnings as errors"
+	@echo "make lint    ruff, ruff format --check, mypy"
+	@echo "make format  let ruff format and fix"
+	@echo "make clean   remove .venv, caches and demo/"
+
+install: $(STAMP)
+
+# torch first and by its exact version, so that no other package's wish can fetch a second one.
+$(STAMP): pyproject.toml hatch_build.py
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,dev]'
+	touch $@
+
+demo: $(STAMP)
+	mkdir -p demo
+	$(BIN)/chpnet-stream simulate demo/scan.h5 --matrix 256 --slices 5 --coils 12 \
+		--acceleration 4 --snr 40 --overwrite
+	$(BIN)/chpnet-stream offline demo/scan.h5 -o demo/images.h5 --compare --png demo --overwrite
+
+test: $(STAMP) tools
+	$(BIN)/python -m pytest $(TESTS)
+
+# Two Debian packages that some tests compare with; their absence is told, not punished.
+tools:
+	@command -v bart >/dev/null || \
+		echo "make: no bart: tests that compare with it are skipped (apt-get install bart)"
+	@command -v ismrmrd_recon_cartesian_2d >/dev/null || \
+		echo "make: no ismrmrd-tools: tests that compare with them are skipped" \
+			"(apt-get install ismrmrd-tools)"
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(PACKAGES)
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)
+	@ls benchmarks/bench_*.py >/dev/null 2>&1 || { echo "make: no benchmarks yet"; exit 1; }
+	set -e; for bench in benchmarks/bench_*.py; do $(BIN)/python $$bench; done
+
+docs: $(STAMP)
+	@test -f docs/build.py || { echo "make: docs/ is plain Markdown, nothing to build yet"; }
+	@if test -f docs/build.py; then $(BIN)/python docs/build.py; fi
+
+clean:
+	rm -rf $(VENV) demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

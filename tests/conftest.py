@@ -1,0 +1,58 @@
+"""What every test can ask for.
+
+Helper functions are in `tests/helpers.py`: `from tests.helpers import ...`. Tests that need data
+or programs from outside the repository ask for `shared_data`, `bart` or `ismrmrd_tools` and are
+skipped, with the reason, where these are absent.
+"""
+
+import os
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+# The tests share the machine with whatever else runs there; results must not depend on the number.
+torch.set_num_threads(int(os.environ.get("CHPNET_TEST_THREADS", "1")))
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def seeds() -> None:
+    """Every test starts from the same random state."""
+    random.seed(0)
+    np.random.seed(0)  # third-party code may draw from the global generator
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder with real and third-party scans: $CHPNET_SHARED_DATA, or ../shared/data."""
+    default = CHECKOUT.parent / "shared" / "data"
+    folder = Path(os.environ.get("CHPNET_SHARED_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"no data folder {folder} (set CHPNET_SHARED_DATA to where it is)")
+    return folder
+
+
+def _program(name: str, package: str) -> Path:
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"no program {name} (Debian: apt-get install {package})")
+    return Path(found)
+
+
+@pytest.fixture(scope="session")
+def bart() -> Path:
+    """The BART command line program."""
+    return _program("bart", "bart")
+
+
+@pytest.fixture(scope="session")
+def ismrmrd_tools() -> Path:
+    """Folder of ismrmrd_generate_cartesian_shepp_logan and ismrmrd_recon_cartesian_2d."""
+    _program("ismrmrd_generate_cartesian_shepp_logan", "ismrmrd-tools")
+    return _program("ismrmrd_recon_cartesian_2d", "ismrmrd-tools").parent
