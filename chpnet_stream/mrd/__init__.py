@@ -1,0 +1,1 @@
+"""The boundary: ISMRMRD (MRD) headers, flags, files and images."""

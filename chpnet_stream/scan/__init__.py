@@ -1,0 +1,1 @@
+"""From acquisitions to complete slices of k-space."""
