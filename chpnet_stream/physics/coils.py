@@ -1,0 +1,168 @@
+"""Coil sensitivities (ESPIRiT), coil compression and coil combination."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class CoilMaps:
+    """Sensitivities of one slice.
+
+    Attributes:
+        maps: Complex `coils y x`; unit root sum of squares inside the support, zero outside.
+        support: Real `y x` in 0..1: how well one set of maps explains the calibration data.
+    """
+
+    maps: Tensor
+    support: Tensor
+
+
+def espirit(
+    calibration: Tensor,
+    shape: tuple[int, int],
+    *,
+    kernel: int = 6,
+    threshold: float = 1e-3,
+    crop: float = 0.8,
+    squarings: int = 6,
+) -> CoilMaps:
+    """Estimate sensitivities from fully sampled calibration lines by ESPIRiT.
+
+    Uecker et al., Magn Reson Med 2014;71:990. The image-domain matrix of every pixel is
+    evaluated from the ``2 kernel - 1`` lags of the kernels' autocorrelation, so that no
+    kernel is ever zero-padded to the image; its leading eigenvector is found by repeated
+    squaring of the matrix.
+
+    Args:
+        calibration: Complex k-space `coils ky kx` around the centre, as sampled on the
+            grid of the full slice; every line must be measured.
+        shape: Matrix `y x` of the maps.
+        kernel: Width of the kernel in samples.
+        threshold: Smallest eigenvalue of the calibration matrix's Gram matrix that counts
+            as signal, relative to the largest.
+        crop: Eigenvalue under which a pixel has no signal; the support falls
+            from one to zero in a band of 0.1 around it.
+        squarings: The eigenvectors take ``2 ** squarings`` power iterations.
+
+    Returns:
+        Maps and support on the matrix `shape`. The phase is that of the first principal
+        component of the coils.
+
+    Raises:
+        ValueError: If the calibration region is smaller than the kernel or has no signal.
+    """
+    coils, n_ky, n_kx = calibration.shape
+    if min(n_ky, n_kx) < kernel:
+        raise ValueError(
+            f"expected at least {kernel} x {kernel} calibration samples for a kernel of "
+            f"{kernel}, found {n_ky} lines x {n_kx} samples"
+        )
+    data = calibration / calibration.abs().amax().clamp_min(torch.finfo(torch.float32).tiny)
+    patches = data.unfold(1, kernel, 1).unfold(2, kernel, 1)  # coils py px ky kx
+    rows = patches.permute(1, 2, 0, 3, 4).reshape(-1, coils * kernel * kernel)
+    values, vectors = torch.linalg.eigh(rows.mT @ rows.conj())
+    if not bool(values[-1] > 0):
+        raise ValueError("expected calibration data with signal, found zeros only")
+    signal = vectors[:, values > threshold * values[-1]]
+    kernels = signal.mT.reshape(-1, coils, kernel, kernel)
+
+    lags = _autocorrelation(kernels)  # coils coils ly lx
+    reach = torch.arange(-(kernel - 1), kernel, device=data.device)
+    gram = _at_pixels(lags, reach, shape)  # pixels coils coils
+    vector, eigenvalue = _leading_eigenvector(gram, squarings)
+
+    covariance = torch.einsum("cyx,dyx->cd", data, data.conj())
+    principal = torch.linalg.eigh(covariance)[1][:, -1]
+    reference = vector @ principal.conj()
+    vector = vector * torch.sgn(reference).conj()[:, None]
+    support = ((eigenvalue - (crop - 0.05)) / 0.1).clamp(0.0, 1.0)
+    maps = vector.mT.reshape(coils, *shape) * (support > 0).reshape(shape)
+    return CoilMaps(maps.contiguous(), support.reshape(shape))
+
+
+def _autocorrelation(kernels: Tensor) -> Tensor:
+    """Lags `coils coils ly lx` of the kernels `n coils ky kx`, summed over the kernels."""
+    size = kernels.shape[-1]
+    padded = torch.fft.ifftn(kernels, s=(2 * size, 2 * size), dim=(-2, -1), norm="forward")
+    product = torch.einsum("ncyx,ndyx->cdyx", padded, padded.conj())
+    lags = torch.fft.fftn(product, dim=(-2, -1), norm="forward")
+    order = torch.arange(-(size - 1), size, device=kernels.device) % (2 * size)
+    return lags[..., order, :][..., order] / size**2
+
+
+def _at_pixels(lags: Tensor, reach: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Evaluate the trigonometric polynomial with coefficients `lags`: `pixels coils coils`."""
+    coils = lags.shape[0]
+    phases = []
+    for size in shape:
+        position = (torch.arange(size, device=lags.device) - size // 2) / size
+        phases.append(torch.exp(2j * torch.pi * position[:, None] * reach).to(lags.dtype))
+    upper = torch.triu_indices(coils, coils, device=lags.device)
+    half = phases[0] @ lags[upper[0], upper[1]] @ phases[1].mT  # pairs y x
+    gram = torch.empty((shape[0] * shape[1], coils, coils), dtype=lags.dtype, device=lags.device)
+    flat = half.flatten(1).mT
+    gram[:, upper[1], upper[0]] = flat.conj()
+    gram[:, upper[0], upper[1]] = flat
+    return gram
+
+
+def _leading_eigenvector(gram: Tensor, squarings: int) -> tuple[Tensor, Tensor]:
+    """Leading eigenvector `pixels coils` and eigenvalue `pixels` of Hermitian matrices."""
+    power = gram
+    for _ in range(squarings):
+        trace = power.diagonal(dim1=-2, dim2=-1).real.sum(-1).clamp_min(1e-20)
+        power = power / trace[:, None, None]
+        power = power @ power
+    # any column with a component along the leading eigenvector will do: take the largest
+    largest = power.diagonal(dim1=-2, dim2=-1).real.argmax(-1)
+    vector = power[torch.arange(len(power), device=power.device), :, largest]
+    vector = vector / vector.norm(dim=-1, keepdim=True).clamp_min(1e-20)
+    image = (gram @ vector[..., None])[..., 0]
+    eigenvalue = (vector.conj() * image).sum(-1).real
+    return vector, eigenvalue
+
+
+def compression_matrix(calibration: Tensor, *, energy: float = 0.995, limit: int = 10) -> Tensor:
+    """Matrix `virtual coils` that keeps the coils' strongest principal components.
+
+    Buehrer et al., Magn Reson Med 2007;57:1131; Huang et al., Magn Reson Imaging
+    2008;26:133. Its rows are orthonormal: white noise stays white.
+
+    Args:
+        calibration: Complex k-space or images `coils ...`, prewhitened.
+        energy: Share of the signal's energy that must be kept.
+        limit: Most virtual coils; the strongest are kept.
+
+    Returns:
+        Complex matrix `virtual coils`; apply it as ``matrix @ data``.
+    """
+    flat = calibration.flatten(1)
+    values, vectors = torch.linalg.eigh(flat @ flat.mH)
+    share = values.flip(0).clamp_min(0).cumsum(0)
+    enough = int((share < energy * share[-1]).sum().item()) + 1
+    keep = max(1, min(limit, enough, calibration.shape[0]))
+    return vectors.flip(1)[:, :keep].mH.contiguous()
+
+
+def combine(images: Tensor, maps: Tensor) -> Tensor:
+    """Coil combination with unit-norm maps: ``sum_c conj(S_c) x_c``.
+
+    Roemer et al., Magn Reson Med 1990;16:192, for white noise.
+
+    Args:
+        images: Complex `... coils y x`.
+        maps: Complex `... coils y x`.
+
+    Returns:
+        Complex `... y x`.
+    """
+    return (maps.conj() * images).sum(-3)
+
+
+def root_sum_of_squares(images: Tensor) -> Tensor:
+    """Magnitude `... y x` of coil images `... coils y x`."""
+    return images.abs().square().sum(-3).sqrt()

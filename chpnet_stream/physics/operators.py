@@ -1,0 +1,123 @@
+"""The task operators A and their adjoints: parallel imaging (`kspace`) and `superres`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from chpnet_stream.physics.fourier import fft, ifft
+
+
+class LinearOperator(ABC):
+    """A linear map with its adjoint, for data consistency."""
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """A x."""
+
+    @abstractmethod
+    def adjoint(self, y: Tensor) -> Tensor:
+        """A* y."""
+
+    def normal(self, x: Tensor) -> Tensor:
+        """A* A x."""
+        return self.adjoint(self.forward(x))
+
+
+class SenseOperator(LinearOperator):
+    """y = M F S x for one slice or a batch (Pruessmann et al., Magn Reson Med 1999;42:952).
+
+    Args:
+        maps: Complex sensitivities `... coils y x`.
+        mask: Weights of the samples, broadcast against `... coils ky kx`: a mask `ky` must
+            come as `ky 1`. Values between 0 and 1 weight lines by their noise.
+    """
+
+    def __init__(self, maps: Tensor, mask: Tensor) -> None:
+        self.maps = maps
+        self.mask = mask.to(maps.real.dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Image `... y x` to masked k-space `... coils ky kx`."""
+        return self.mask * fft(self.maps * x.unsqueeze(-3))
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """K-space `... coils ky kx` to image `... y x`."""
+        return (self.maps.conj() * ifft(self.mask * y)).sum(-3)
+
+
+class Downsampling(LinearOperator):
+    """y = D x: block average by an integer factor, the `superres` task.
+
+    Args:
+        factor: Number of image pixels along each axis that make one measured pixel.
+    """
+
+    def __init__(self, factor: int) -> None:
+        if factor < 1:
+            raise ValueError(f"expected a factor of at least 1, found {factor}")
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Image `... y x` to the mean of its blocks, `... y/factor x/factor`."""
+        f = self.factor
+        if x.shape[-2] % f or x.shape[-1] % f:
+            raise ValueError(
+                f"expected a matrix divisible by {f}, found {x.shape[-2]} x {x.shape[-1]}"
+            )
+        blocks = x.unflatten(-1, (-1, f)).unflatten(-3, (-1, f))  # ... y f x f
+        return blocks.mean(dim=(-3, -1))
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Blocks `... y x` back to the image matrix, divided by ``factor ** 2``."""
+        f = self.factor
+        return y.repeat_interleave(f, -2).repeat_interleave(f, -1) / f**2
+
+
+def sense_gram(maps: Tensor, weights: Tensor) -> Tensor:
+    """The normal operator of a phase-encode mask as one small matrix for every readout position.
+
+    When whole readouts are measured, A* A acts on each image column on its own, and
+
+        G[x, y, y'] = p[y - y'] sum_c conj(S_c[y, x]) S_c[y', x]
+
+    with p the point spread function of the mask. Applying it costs ``y ** 2`` products a
+    column whatever the number of coils, and it is a plain matrix product, which every
+    inference engine has. (The same normal operator is often applied by convolution, for
+    example Fessler et al., IEEE Trans Signal Process 2005;53:3393.)
+
+    Args:
+        maps: Complex sensitivities `... coils y x`.
+        weights: Real `ky` or `... ky`: weight of every line, 0 where not measured.
+
+    Returns:
+        Complex Hermitian matrices `... x y y`.
+    """
+    lines = weights.shape[-1]
+    spread = torch.fft.ifft(torch.fft.ifftshift(weights, dim=-1).to(maps.dtype), dim=-1)
+    index = torch.arange(lines, device=maps.device)
+    toeplitz = spread[..., (index[:, None] - index[None, :]) % lines]  # ... y y
+    columns = maps.movedim(-1, -3)  # ... x coils y
+    return (columns.mH @ columns) * toeplitz.unsqueeze(-3)
+
+
+def apply_gram(gram: Tensor, x: Tensor) -> Tensor:
+    """Apply matrices `... x y y` to an image `... y x` (both complex)."""
+    return (gram @ x.mT.unsqueeze(-1)).squeeze(-1).mT
+
+
+class GramOperator:
+    """Normal operator given by `sense_gram`, for callers that only need A* A.
+
+    Args:
+        gram: Complex `... x y y`.
+    """
+
+    def __init__(self, gram: Tensor) -> None:
+        self.gram = gram
+
+    def normal(self, x: Tensor) -> Tensor:
+        """A* A x for an image `... y x`."""
+        return apply_gram(self.gram, x)
