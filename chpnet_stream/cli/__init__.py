@@ -1,0 +1,1 @@
+"""The command line: one module `cmd_<verb>` for every verb, each imported only when it is run."""
