@@ -1,0 +1,1 @@
+"""Training for chpnet-stream: data readers, simulation, distillation, evaluation and export."""

@@ -1,0 +1,67 @@
+"""What every reader hands on: one magnitude slice and where it came from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+from chpnet_stream.errors import InputError
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    """One magnitude slice.
+
+    Attributes:
+        magnitude: float32 `y x`, 0..1, scaled by the maximum of its whole volume.
+        subject: whom or what the slice shows; splits keep a subject on one side.
+        origin: file name and slice, for people who look a slice up.
+        pixel_size_mm: size of a pixel along y and x in millimetres, None where the file has none.
+    """
+
+    magnitude: np.ndarray
+    subject: str
+    origin: str
+    pixel_size_mm: tuple[float, float] | None = None
+
+
+@dataclass
+class SkipCounter:
+    """Counts what a reader left out, by reason, with the first few names of each."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def skip(self, reason: str, name: str) -> None:
+        """Counts one skipped item; ``name`` is kept for the first five of each reason."""
+        self.counts[reason] += 1
+        names = self.examples.setdefault(reason, [])
+        if len(names) < 5:
+            names.append(name)
+
+
+def scale_volume(volume: np.ndarray, origin: str) -> np.ndarray:
+    """Returns the magnitude of ``volume`` as float32 in 0..1, divided by its own maximum.
+
+    Args:
+        volume: real or complex array of any shape; the whole volume, not one slice of it.
+        origin: name used in the error.
+
+    Raises:
+        InputError: if there are samples that are not finite, or nothing but zeros.
+    """
+    magnitude = np.abs(volume).astype(np.float32)
+    if not np.isfinite(magnitude).all():
+        bad = int((~np.isfinite(magnitude)).sum())
+        raise InputError(
+            f"{origin}: {bad} of {magnitude.size} samples are not finite; "
+            "expected finite intensities. Repair or leave out this volume."
+        )
+    peak = float(magnitude.max(initial=0.0))
+    if peak <= 0:
+        raise InputError(
+            f"{origin}: all {magnitude.size} samples are zero; expected an image with signal. "
+            "Leave out this volume."
+        )
+    return magnitude / np.float32(peak)
