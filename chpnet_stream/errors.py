@@ -1,7 +1,7 @@
 """Every error that a user of chpnet-stream can meet, in one tree.
 
 A message is one line: what was found, what was expected, what to do. Doors (command line, server,
-gadget) catch `ChpnetError`, show the line to the peer and leave with `exit_code`; anything else that
+gadget) catch `ChpnetError`, show that line and leave with `exit_code`; anything else that
 escapes is a fault of ours. This module imports nothing, so that every other module may import it.
 """
 

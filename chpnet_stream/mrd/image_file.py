@@ -1,0 +1,236 @@
+"""Images in ISMRMRD HDF5 files: written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from chpnet_stream.errors import ConfigurationError, OutputError, OutputExistsError
+
+UINT16_TOP = 32767
+"""Largest stored value of uint16 images (below 2^15, so that readers with signed pixels agree)."""
+
+_DTYPES = {"float32": np.float32, "complex64": np.complex64, "uint16": np.uint16}
+
+
+@dataclass
+class _Series:
+    """What is known of one series while it is being written."""
+
+    shape: tuple[int, ...]
+    kind: np.dtype
+    stored: int = 0
+    capacity: int = 0
+    group: Any = None
+    spool: Any = None
+    top: float = 0.0
+    heads: list[np.ndarray] = field(default_factory=list)
+    metas: list[dict[str, Any]] = field(default_factory=list)
+
+
+class ImageFile:
+    """Writes images to `/<group>/image_<series>` of a new ISMRMRD file.
+
+    Everything goes to a hidden file in the same folder, which takes the final name only when the
+    `with` block ends without an error; after an error nothing is left behind. Images are read back
+    with `ismrmrd.Dataset(path, group).read_image("image_1", n)`.
+
+    Args:
+        path: the file to make.
+        group: HDF5 group for the header and the images.
+        xml: ISMRMRD XML header of the scan, stored unchanged.
+        dtype: None stores images as they come (float32 or complex64); "uint16" stores magnitude
+            images as unsigned integers, with one scale for the whole series: a stored value s
+            stands for `RescaleSlope * s + RescaleIntercept`, both in the meta.
+        overwrite: replace an existing file.
+
+    Raises:
+        OutputExistsError: the file exists and `overwrite` is not set.
+        OutputError: the folder does not exist or can't be written to.
+        ConfigurationError: unknown dtype.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        group: str = "dataset",
+        xml: bytes | str | None = None,
+        dtype: str | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        if dtype not in (None, *_DTYPES):
+            raise ConfigurationError(
+                f"image dtype '{dtype}' is not known, expected one of {', '.join(_DTYPES)}"
+            )
+        self.path = Path(path)
+        self.group = group
+        self._xml = xml.encode("utf-8") if isinstance(xml, str) else xml
+        self._dtype = dtype
+        self._overwrite = overwrite
+        self._series: dict[int, _Series] = {}
+        self._file: Any = None
+        self._refuse_existing()
+        folder = self.path.parent
+        if not folder.is_dir():
+            raise OutputError(f"no folder {folder} to write {self.path.name} to; make it first")
+        self._temporary = folder / f".{self.path.name}.{secrets.token_hex(4)}.part"
+
+    def __enter__(self) -> ImageFile:
+        import h5py
+
+        try:
+            self._file = h5py.File(self._temporary, "x")
+        except OSError as error:
+            raise OutputError(f"can't write to folder {self.path.parent}: {error}") from error
+        self._group = self._file.require_group(self.group)
+        if self._xml is not None:
+            xml = self._group.create_dataset("xml", (1,), dtype=h5py.special_dtype(vlen=bytes))
+            xml[0] = self._xml
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                for series in self._series.values():
+                    self._finish(series)
+                self._file.close()
+                self._refuse_existing()
+                os.replace(self._temporary, self.path)  # noqa: PTH105  (atomic on every system)
+        except OSError as failure:
+            raise OutputError(f"can't write {self.path}: {failure}") from failure
+        finally:
+            self._file.close()
+            for series in self._series.values():
+                if series.spool is not None:
+                    series.spool.close()
+            self._temporary.unlink(missing_ok=True)
+
+    @property
+    def count(self) -> int:
+        """Images written so far, in all series."""
+        return sum(series.stored for series in self._series.values())
+
+    def append(self, image: Any) -> None:
+        """Add an `ismrmrd.Image` to the series that its `image_series_index` names.
+
+        Raises:
+            OutputError: another shape or type than the images before it in the series, or the
+                disk is full.
+        """
+        data = np.asarray(image.data)
+        number = int(image.image_series_index)
+        series = self._series.get(number)
+        if series is None:
+            series = self._series[number] = self._begin(number, data)
+        if data.shape != series.shape or data.dtype != series.kind:
+            raise OutputError(
+                f"image {series.stored} of series {number} is {data.dtype} {data.shape}, expected "
+                f"{series.kind} {series.shape} (channels z y x) like those before; use a new series"
+            )
+        try:
+            if series.spool is None:
+                self._store(series, image.getHead(), dict(image.meta), data)
+            else:
+                series.spool.write(np.ascontiguousarray(data).tobytes())
+                series.top = max(series.top, float(np.max(data, initial=0.0)))
+                series.heads.append(_head_record(image.getHead()))
+                series.metas.append(dict(image.meta))
+                series.stored += 1
+        except OSError as error:
+            raise OutputError(f"can't write {self.path}: {error}") from error
+
+    def _refuse_existing(self) -> None:
+        if self.path.exists() and not self._overwrite:
+            raise OutputExistsError(
+                f"{self.path} exists already; choose another name or allow it with --overwrite"
+            )
+
+    def _begin(self, number: int, data: np.ndarray) -> _Series:
+        if data.dtype not in (np.float32, np.complex64):
+            raise OutputError(f"images of type {data.dtype}: expected float32 or complex64")
+        series = _Series(data.shape, data.dtype)
+        stored = data.dtype
+        if self._dtype == "uint16":
+            if data.dtype != np.float32:
+                raise OutputError("complex images can't be stored as uint16; store magnitudes")
+            stored = np.dtype(np.uint16)
+            series.spool = tempfile.TemporaryFile(dir=self.path.parent)
+        series.group = _image_group(self._group, number, data.shape, stored)
+        return series
+
+    def _store(self, series: _Series, head: Any, meta: dict[str, Any], data: np.ndarray) -> None:
+        if series.stored == series.capacity:
+            series.capacity = max(8, 2 * series.capacity)
+            for name in ("header", "attributes", "data"):
+                series.group[name].resize(series.capacity, axis=0)
+        at = series.stored
+        record = head if isinstance(head, np.ndarray) else _head_record(head)
+        series.group["header"][at] = record[0]
+        series.group["attributes"][at] = _meta_xml(meta)
+        if data.dtype == np.complex64:
+            data = np.ascontiguousarray(data).view([("real", "<f4"), ("imag", "<f4")])
+        series.group["data"][at] = data.reshape(series.shape)
+        series.stored += 1
+
+    def _finish(self, series: _Series) -> None:
+        if series.spool is not None:
+            self._quantise(series)
+        for name in ("header", "attributes", "data"):
+            series.group[name].resize(series.stored, axis=0)
+
+    def _quantise(self, series: _Series) -> None:
+        """Store the spooled images as uint16, all with the slope that the largest value needs."""
+        import ismrmrd
+
+        slope = series.top / UINT16_TOP if series.top > 0 else 1.0
+        series.spool.seek(0)
+        size = int(np.prod(series.shape)) * 4
+        heads, metas, series.stored = series.heads, series.metas, 0
+        for head, meta in zip(heads, metas, strict=True):
+            values = np.frombuffer(series.spool.read(size), dtype=np.float32)
+            stored = np.clip(np.rint(values / slope), 0, UINT16_TOP).astype(np.uint16)
+            head["data_type"] = ismrmrd.DATATYPE_USHORT
+            meta["RescaleSlope"] = f"{slope:.9g}"
+            meta["RescaleIntercept"] = "0"
+            self._store(series, head, meta, stored)
+
+
+def _head_record(head: Any) -> np.ndarray:
+    from ismrmrd.hdf5 import image_header_dtype
+
+    return np.frombuffer(bytes(head), dtype=image_header_dtype).copy()
+
+
+def _meta_xml(meta: dict[str, Any]) -> str:
+    import ismrmrd
+
+    return str(ismrmrd.Meta(meta).serialize())
+
+
+def _image_group(parent: Any, number: int, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+    """Empty, growing datasets in the layout of the ISMRMRD library."""
+    import h5py
+    from ismrmrd.hdf5 import image_header_dtype
+
+    if dtype == np.complex64:
+        dtype = np.dtype([("real", "<f4"), ("imag", "<f4")])
+    group = parent.create_group(f"image_{number}")
+    group.create_dataset("header", (0,), dtype=image_header_dtype, maxshape=(None,), chunks=(16,))
+    text = h5py.special_dtype(vlen=str)
+    group.create_dataset("attributes", (0,), dtype=text, maxshape=(None,), chunks=(16,))
+    group.create_dataset(
+        "data", (0, *shape), dtype=dtype, maxshape=(None, *shape), chunks=(1, *shape)
+    )
+    return group
