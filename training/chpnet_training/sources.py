@@ -24,6 +24,7 @@ from chpnet_training.cleaning import (
     limit_size,
     perceptual_hash,
     reject_reason,
+    trim_frame,
 )
 from chpnet_training.readers.folders import read_array, read_folder
 from chpnet_training.readers.image import SkipCounter, SourceImage
@@ -44,8 +45,10 @@ class Source:
         images: the images, read when iterated.
         weight: how often each image is drawn relative to the others.
         split: "train" or "val" for all of it; None splits by subject.
-        minimum_side: images with a shorter side are dropped.
-        deduplicate: whether near-duplicates are dropped (off for neighbouring slices of a volume).
+        minimum_side: images with a shorter side, as read or after the crop, are dropped (after
+            the crop two thirds of it are enough).
+        pictures: single pictures and not slices of a volume: frames are trimmed off and
+            near-duplicates dropped (neighbouring slices of a volume must stay).
         skipped: filled by the reader with what it left out.
     """
 
@@ -55,7 +58,7 @@ class Source:
     weight: float = 1.0
     split: str | None = None
     minimum_side: int = 160
-    deduplicate: bool = False
+    pictures: bool = False
     skipped: SkipCounter = field(default_factory=SkipCounter)
 
 
@@ -204,13 +207,13 @@ def collect(
         items: list[SourceImage] = []
         hashes = np.zeros((0, 256), dtype=np.float32)
         for item in source.images:
-            reason = reject_reason(item.magnitude, minimum_side=source.minimum_side)
-            if reason is not None:
-                drops[reason] += 1
+            clean = _prepare(item.magnitude, source, maximum_side)
+            if isinstance(clean, str):
+                drops[clean] += 1
                 continue
-            if source.deduplicate:
-                code = perceptual_hash(item.magnitude)
-                mirrored = perceptual_hash(item.magnitude[:, ::-1])
+            if source.pictures:
+                code = perceptual_hash(clean)
+                mirrored = perceptual_hash(clean[:, ::-1])
                 nearest = min(
                     hash_distances(code, hashes).min(initial=256),
                     hash_distances(mirrored, hashes).min(initial=256),
@@ -219,11 +222,10 @@ def collect(
                     drops["near-duplicate"] += 1
                     continue
                 hashes = np.concatenate([hashes, code[None]])
-            clean = limit_size(crop_to_head(darken_background(item.magnitude)), maximum_side)
             kept.append(np.round(clean * 65535).astype(np.uint16))
             items.append(item)
         subjects = [item.subject for item in items]
-        if source.deduplicate:
+        if source.pictures:
             subjects = [subjects[root] for root in _tie(hashes, related_distance)]
         sides = _split(subjects, source.split, validation_fraction, seed)
         images += kept
@@ -264,6 +266,16 @@ def collect(
     )
 
 
+def _prepare(image: np.ndarray, source: Source, maximum_side: int) -> np.ndarray | str:
+    """Returns the cleaned image `y x`, or the reason why it is dropped."""
+    reason = reject_reason(image, minimum_side=source.minimum_side)
+    if reason is not None:
+        return reason
+    framed = trim_frame(image) if source.pictures else image
+    clean = limit_size(crop_to_head(darken_background(framed)), maximum_side)
+    return "head too small" if 3 * min(clean.shape) < 2 * source.minimum_side else clean
+
+
 def _tie(hashes: np.ndarray, distance: float) -> list[int]:
     """Returns for each hash `n bits` the index of its first relative (single linkage)."""
     from scipy.sparse.csgraph import connected_components
@@ -298,7 +310,7 @@ def standard_sources(data_root: Path) -> list[Source]:
         counter = SkipCounter()
         images = read_folder(folder, skipped=counter)
         name = f"brain-tumor-mri/{folder.name}"
-        sources.append(Source(name, credit, images, deduplicate=True, skipped=counter))
+        sources.append(Source(name, credit, images, pictures=True, skipped=counter))
     directions = ("axial", "coronal", "sagittal")
     for name, licence, weight, step, minimum in (
         ("ch2.nii.gz", "Colin27 T1, Debian mricron-data, BSD-3-Clause", 2.0, 1, 120),
@@ -312,7 +324,7 @@ def standard_sources(data_root: Path) -> list[Source]:
     ):
         if (volumes / name).exists():
             counter = SkipCounter()
-            read = partial(read_nifti, volumes / name, step=step, minimum_filled=0.15)
+            read = partial(read_nifti, volumes / name, step=step, minimum_filled=0.2)
             cut = read(orientations=directions, skipped=counter)
             sources.append(Source(name, licence, cut, weight, "train", minimum, skipped=counter))
     if (volumes / "S0_10slices.nii.gz").exists():

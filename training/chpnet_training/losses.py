@@ -1,0 +1,74 @@
+"""Losses of the student against the truth."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def magnitude(x: Tensor) -> Tensor:
+    """Magnitude `batch 1 y x` of `batch channels y x`, with a gradient at zero."""
+    return torch.sqrt(x.square().sum(dim=1, keepdim=True) + 1e-10)
+
+
+def charbonnier(x: Tensor, target: Tensor, epsilon: float = 1e-3) -> Tensor:
+    """Smooth L1 distance of two images `batch channels y x` (Charbonnier et al. 1994)."""
+    return torch.sqrt((x - target).square().sum(dim=1) + epsilon**2).mean() - epsilon
+
+
+def edges(x: Tensor) -> Tensor:
+    """Scharr gradients `batch 2 y x` of a magnitude image `batch 1 y x`, differentiable."""
+    smooth, difference = x.new_tensor([3.0, 10.0, 3.0]) / 16, x.new_tensor([-0.5, 0.0, 0.5])
+    kernel = torch.stack([torch.outer(difference, smooth), torch.outer(smooth, difference)])
+    return functional.conv2d(functional.pad(x, (1, 1, 1, 1), mode="replicate"), kernel[:, None])
+
+
+def structural_similarity(x: Tensor, target: Tensor, data_range: Tensor) -> Tensor:
+    """Mean SSIM with a uniform 7 x 7 window (Wang et al., IEEE Trans Image Process 2004;13:600).
+
+    Args:
+        x: Magnitude image `batch 1 y x`.
+        target: The truth, `batch 1 y x`.
+        data_range: Dynamic range of every image, `batch 1 1 1`.
+
+    Returns:
+        Mean over the batch, at most one.
+    """
+    window = 7
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    unbiased = window**2 / (window**2 - 1)
+    moments = functional.avg_pool2d(
+        torch.cat([x, target, x * x, target * target, x * target], dim=1), window, stride=1
+    )
+    mx, mt, xx, tt, xt = moments.split(1, dim=1)
+    vx, vt, vxt = (
+        unbiased * (xx - mx * mx),
+        unbiased * (tt - mt * mt),
+        unbiased * (xt - mx * mt),
+    )
+    score = ((2 * mx * mt + c1) * (2 * vxt + c2)) / ((mx * mx + mt * mt + c1) * (vx + vt + c2))
+    return score.mean()
+
+
+def supervised_loss(
+    x: Tensor, target: Tensor, *, edge_weight: float = 0.3, ssim_weight: float = 0.1
+) -> dict[str, Tensor]:
+    """The student's loss against the truth, in units of the target's 99th percentile.
+
+    Args:
+        x: Reconstruction `batch channels y x`.
+        target: Truth `batch channels y x`.
+        edge_weight: Weight of the L1 distance of the edges of the magnitudes.
+        ssim_weight: Weight of 1 - SSIM of the magnitudes.
+
+    Returns:
+        The terms and their weighted sum under `loss`.
+    """
+    mx, mt = magnitude(x), magnitude(target)
+    image = charbonnier(x, target) + 0.5 * (mx - mt).abs().mean()
+    edge = (edges(mx) - edges(mt)).abs().mean()
+    peak = mt.amax(dim=(1, 2, 3), keepdim=True).clamp_min(0.5)
+    ssim = structural_similarity(mx, mt, peak)
+    total = image + edge_weight * edge + ssim_weight * (1 - ssim)
+    return {"loss": total, "image": image, "edge": edge, "ssim": ssim}
