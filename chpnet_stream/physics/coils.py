@@ -28,7 +28,8 @@ def espirit(
     kernel: int = 6,
     threshold: float = 1e-3,
     crop: float = 0.8,
-    squarings: int = 6,
+    squarings: int = 5,
+    columns: slice | None = None,
 ) -> CoilMaps:
     """Estimate sensitivities from fully sampled calibration lines by ESPIRiT.
 
@@ -47,9 +48,10 @@ def espirit(
         crop: Eigenvalue under which a pixel has no signal; the support falls
             from one to zero in a band of 0.1 around it.
         squarings: The eigenvectors take ``2 ** squarings`` power iterations.
+        columns: Evaluate only these image columns.
 
     Returns:
-        Maps and support on the matrix `shape`. The phase is that of the first principal
+        Maps and support on the matrix `shape` (or its `columns`). The phase is that of the first principal
         component of the coils.
 
     Raises:
@@ -72,7 +74,10 @@ def espirit(
 
     lags = _autocorrelation(kernels)  # coils coils ly lx
     reach = torch.arange(-(kernel - 1), kernel, device=data.device)
-    gram = _at_pixels(lags, reach, shape)  # pixels coils coils
+    rows_at, columns_at = (_positions(size, data.device) for size in shape)
+    columns_at = columns_at[columns] if columns is not None else columns_at
+    shape = (len(rows_at), len(columns_at))
+    gram = _at_pixels(lags, reach, (rows_at, columns_at))  # pixels coils coils
     vector, eigenvalue = _leading_eigenvector(gram, squarings)
 
     covariance = torch.einsum("cyx,dyx->cd", data, data.conj())
@@ -94,17 +99,19 @@ def _autocorrelation(kernels: Tensor) -> Tensor:
     return lags[..., order, :][..., order] / size**2
 
 
-def _at_pixels(lags: Tensor, reach: Tensor, shape: tuple[int, int]) -> Tensor:
+def _positions(size: int, device: torch.device) -> Tensor:
+    """Pixel positions along an axis, as a share of the field of view, centre at zero."""
+    return (torch.arange(size, device=device) - size // 2) / size
+
+
+def _at_pixels(lags: Tensor, reach: Tensor, positions: tuple[Tensor, Tensor]) -> Tensor:
     """Evaluate the trigonometric polynomial with coefficients `lags`: `pixels coils coils`."""
     coils = lags.shape[0]
-    phases = []
-    for size in shape:
-        position = (torch.arange(size, device=lags.device) - size // 2) / size
-        phases.append(torch.exp(2j * torch.pi * position[:, None] * reach).to(lags.dtype))
+    phases = [torch.exp(2j * torch.pi * p[:, None] * reach).to(lags.dtype) for p in positions]
     upper = torch.triu_indices(coils, coils, device=lags.device)
     half = phases[0] @ lags[upper[0], upper[1]] @ phases[1].mT  # pairs y x
-    gram = torch.empty((shape[0] * shape[1], coils, coils), dtype=lags.dtype, device=lags.device)
     flat = half.flatten(1).mT
+    gram = torch.empty((len(flat), coils, coils), dtype=lags.dtype, device=lags.device)
     gram[:, upper[1], upper[0]] = flat.conj()
     gram[:, upper[0], upper[1]] = flat
     return gram

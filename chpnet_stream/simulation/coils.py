@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _SEGMENTS = 24
-_COARSE = 40
 
 
 def loop_coil_maps(
@@ -23,6 +22,7 @@ def loop_coil_maps(
     array_radius_mm: float | None = None,
     loop_radius_mm: float | None = None,
     normalize: bool = False,
+    grid: int = 40,
 ) -> NDArray[np.complex64]:
     """Sensitivities of circular loops that stand around the field of view.
 
@@ -39,6 +39,7 @@ def loop_coil_maps(
         rng: Perturbs positions, sizes, gains and phases of the loops; none gives the ideal array.
         array_radius_mm: Distance of the loops from the centre; by default 0.62 x the field of view.
         loop_radius_mm: Radius of a loop; by default neighbours just overlap.
+        grid: The field is computed on at most this many points an axis and interpolated.
         normalize: Scale so that the root of the sum of squares is one in every pixel.
 
     Returns:
@@ -53,7 +54,7 @@ def loop_coil_maps(
             f"expected at least one coil, a matrix and a field of view above zero; found "
             f"n_coils={n_coils}, shape={shape}, fov_mm={fov_mm}"
         )
-    coarse = tuple(min(_COARSE, max(n, 4)) for n in shape)
+    coarse = tuple(min(grid, max(n, 4)) for n in shape)
     y, x = (
         ((np.arange(c) + 0.5) / c - 0.5) * fov for c, fov in zip(coarse, fov_mm, strict=True)
     )
@@ -124,7 +125,7 @@ def _resize(maps: NDArray[np.complex128], shape: tuple[int, int]) -> NDArray[np.
 
 
 def _cubic_weights(old: int, new: int) -> NDArray[np.float64]:
-    """Matrix `new old` of Keys' cubic convolution (IEEE Trans ASSP 1981;29:1153), edges extended."""
+    """Matrix `new old` of Keys' cubic convolution (IEEE Trans ASSP 1981;29:1153)."""
     position = (np.arange(new) + 0.5) * old / new - 0.5
     base = np.floor(position).astype(int)
     weights = np.zeros((new, old))

@@ -43,7 +43,7 @@ class SimulationConfig(BaseModel):
     accelerations: tuple[int, ...] = (2, 3, 4, 4, 4, 5, 6, 8)
     calibration: tuple[int, int] = (16, 32)
     noise: tuple[float, float] = Field(
-        (0.002, 0.06), description="standard deviation of a real part over the 99th percentile"
+        (0.002, 0.04), description="standard deviation of a real part over the 99th percentile"
     )
     random_lines: float = Field(0.15, ge=0, le=1, description="share of random masks")
     partial_fourier: float = Field(0.15, ge=0, le=1, description="share of partial Fourier scans")

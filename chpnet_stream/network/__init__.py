@@ -1,0 +1,1 @@
+"""The student networks: CHPNet (paper size) and chpnet-rt (real time)."""

@@ -1,0 +1,189 @@
+"""CHPNet, the student: an unrolled CNN with the measurement inside.
+
+Two networks share the denoiser and the interface. `CHPNet` is the paper's size with one
+denoiser and plain gradient steps. `CHPNetRT` is made for real time: it starts from the
+CG-SENSE image, has its own denoiser in every iteration, works on a folded image, and solves
+for data consistency with a few conjugate-gradient steps.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from chpnet_stream.network.denoiser import Denoiser
+from chpnet_stream.network.normal import Normal
+
+
+class StudentConfig(BaseModel):
+    """Architecture of a student, as it stands in a model card."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    architecture: Literal["chpnet", "chpnet-rt"] = "chpnet-rt"
+    task: Literal["kspace", "superres"] = "kspace"
+    widths: tuple[int, ...] = Field((32, 64, 96), min_length=2)
+    blocks: int = Field(1, ge=1)
+    iterations: int = Field(3, ge=1)
+    unshuffle: int = Field(2, ge=1)
+    cg_steps: int = Field(3, ge=1)
+    up_kernel: Literal[1, 3] = 1
+
+    @property
+    def channels(self) -> int:
+        """Image channels: two for complex images, one for magnitudes."""
+        return 2 if self.task == "kspace" else 1
+
+    @classmethod
+    def paper(cls, task: Literal["kspace", "superres"] = "kspace") -> StudentConfig:
+        """The paper-size network: 64 channels, four levels, six iterations."""
+        return cls(
+            architecture="chpnet",
+            task=task,
+            widths=(64, 64, 64, 64),
+            blocks=1,
+            iterations=6,
+            unshuffle=1,
+            cg_steps=1,
+            up_kernel=3,
+        )
+
+
+class Student(nn.Module):
+    """What both students share: the configuration and the sizes they accept.
+
+    Args:
+        config: The architecture.
+    """
+
+    def __init__(self, config: StudentConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    @property
+    def multiple(self) -> int:
+        """`y` and `x` must be multiples of this (callers pad: `network.problem`)."""
+        return self.config.unshuffle * int(2 ** (len(self.config.widths) - 1))
+
+    def forward(self, start: Tensor, adjoint: Tensor, normal: Normal, noise: Tensor) -> Tensor:
+        """Reconstruct a batch of slices; all images in the same units.
+
+        Args:
+            start: First image, `batch channels y x`: CG-SENSE for `kspace`, the
+                up-sampled image for `superres`.
+            adjoint: A* y, `batch channels y x`.
+            normal: A* A on `batch channels y x`.
+            noise: Standard deviation of the real part of the noise in one prewhitened coil, in
+                units of the image, `batch 1 1 1`.
+
+        Returns:
+            Image `batch channels y x`.
+        """
+        raise NotImplementedError
+
+
+class CHPNet(Student):
+    """x <- x - delta_t (A*(A x - y) + eta_t (x - V(x))), V shared by all iterations."""
+
+    def __init__(self, config: StudentConfig) -> None:
+        super().__init__(config)
+        c = config.channels
+        self.denoiser = Denoiser(
+            c + 1,
+            c,
+            config.widths,
+            blocks=config.blocks,
+            unshuffle=config.unshuffle,
+            up_kernel=config.up_kernel,
+        )
+        self.delta = nn.Parameter(torch.full((config.iterations,), 1.0))
+        self.eta = nn.Parameter(torch.full((config.iterations,), 0.1))
+
+    def forward(self, start: Tensor, adjoint: Tensor, normal: Normal, noise: Tensor) -> Tensor:
+        """See `Student.forward`."""
+        x = start
+        sigma = noise.expand(-1, 1, *x.shape[2:])
+        for t in range(self.config.iterations):
+            change, _ = self.denoiser(torch.cat([x, sigma], dim=1))
+            data = normal(x) - adjoint
+            x = x - self.delta[t] * (data - self.eta[t] * change)
+        return x
+
+
+class CHPNetRT(Student):
+    """Unrolled half-quadratic splitting from CG-SENSE, a denoiser of its own every iteration.
+
+    Every iteration proposes an image z and, in each pixel, how far it may be wrong (tau,
+    in units of the image); data consistency then solves
+    ``(A*A + sigma^2 / tau^2) x = A*y + sigma^2 / tau^2 z`` by `cg_steps` conjugate-gradient
+    steps from z. With no noise the data are believed, where the proposal is sure of itself
+    the proposal is.
+    """
+
+    def __init__(self, config: StudentConfig) -> None:
+        super().__init__(config)
+        c = config.channels
+        self.denoisers = nn.ModuleList(
+            Denoiser(
+                2 * c + 1,
+                c + 1,
+                config.widths,
+                blocks=config.blocks,
+                unshuffle=config.unshuffle,
+                state=True,
+                up_kernel=config.up_kernel,
+            )
+            for _ in range(config.iterations)
+        )
+        self.trust = nn.Parameter(torch.full((config.iterations, 2), 1.0))
+
+    def forward(self, start: Tensor, adjoint: Tensor, normal: Normal, noise: Tensor) -> Tensor:
+        """See `Student.forward`."""
+        c = self.config.channels
+        x = start
+        state: Tensor | None = None
+        sigma = noise.expand(-1, 1, *x.shape[2:])
+        for t, denoiser in enumerate(self.denoisers):
+            out, state = denoiser(torch.cat([x, start, 4.0 * sigma], dim=1), state)
+            proposal = x + out[:, :c]
+            floor, slope = self.trust[t, 0].abs(), self.trust[t, 1].abs()
+            tau = slope * out[:, c:].abs() + (0.2 + floor) * sigma + 1e-12
+            weight = (sigma / tau).square() + 1e-4
+            x = _solve(normal, adjoint, proposal, weight, self.config.cg_steps)
+        return x
+
+
+def _solve(normal: Normal, adjoint: Tensor, start: Tensor, weight: Tensor, steps: int) -> Tensor:
+    """A few conjugate-gradient steps on (N + weight) x = adjoint + weight start, from start."""
+    x = start
+    residual = adjoint - normal(start)
+    direction = residual
+    energy = _energy(residual)
+    for step in range(steps):
+        image = normal(direction) + weight * direction
+        size = energy / ((direction * image).sum(dim=(1, 2, 3), keepdim=True) + 1e-20)
+        x = x + size * direction
+        if step + 1 < steps:
+            residual = residual - size * image
+            fresh = _energy(residual)
+            direction = residual + fresh / (energy + 1e-20) * direction
+            energy = fresh
+    return x
+
+
+def _energy(x: Tensor) -> Tensor:
+    return x.square().sum(dim=(1, 2, 3), keepdim=True)
+
+
+def build_student(config: StudentConfig | dict[str, Any]) -> Student:
+    """Make an untrained student.
+
+    Args:
+        config: The architecture, or the mapping that stands in a model card.
+    """
+    if isinstance(config, dict):
+        config = StudentConfig.model_validate(config)
+    return CHPNet(config) if config.architecture == "chpnet" else CHPNetRT(config)
