@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from chpnet_stream.errors import InputError
 from chpnet_training.cleaning import (
     crop_to_head,

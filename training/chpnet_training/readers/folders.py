@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+
 from chpnet_stream.errors import InputError
 from chpnet_training.readers.image import SkipCounter, SourceImage, scale_volume
 

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
+
 from chpnet_stream.errors import InputError
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+
 from chpnet_stream.errors import InputError
 from chpnet_training.readers.image import SkipCounter, SourceImage, scale_volume
 
