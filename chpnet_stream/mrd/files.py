@@ -245,7 +245,7 @@ class ScanFile:
         if values.size != coils * samples or values.dtype != np.complex64:
             raise TruncatedFileError(
                 f"{self.path}: acquisition {number} has {len(raw)} values, expected {coils} coils "
-                f"x {samples} samples x 2 = {2 * coils * samples}; the file is damaged or compressed"
+                f"x {samples} samples x 2 = {2 * coils * samples}; the file is damaged or packed"
             )
         return values.reshape(coils, samples)
 

@@ -166,7 +166,7 @@ class ImageFile:
             if data.dtype != np.float32:
                 raise OutputError("complex images can't be stored as uint16; store magnitudes")
             stored = np.dtype(np.uint16)
-            series.spool = tempfile.TemporaryFile(dir=self.path.parent)
+            series.spool = tempfile.TemporaryFile(dir=self.path.parent)  # noqa: SIM115
         series.group = _image_group(self._group, number, data.shape, stored)
         return series
 
@@ -177,8 +177,10 @@ class ImageFile:
                 series.group[name].resize(series.capacity, axis=0)
         at = series.stored
         record = head if isinstance(head, np.ndarray) else _head_record(head)
+        text = _meta_xml(meta)
+        record["attribute_string_len"] = len(text.encode("utf-8"))
         series.group["header"][at] = record[0]
-        series.group["attributes"][at] = _meta_xml(meta)
+        series.group["attributes"][at] = text
         if data.dtype == np.complex64:
             data = np.ascontiguousarray(data).view([("real", "<f4"), ("imag", "<f4")])
         series.group["data"][at] = data.reshape(series.shape)

@@ -1,0 +1,143 @@
+"""Noise scans: covariance of the coils, and the matrix that makes their noise white."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from chpnet_stream.errors import BadSamplesError, InconsistentScanError
+from chpnet_stream.mrd.header import DEFAULT_NOISE_BANDWIDTH
+
+DEAD_COIL = 1e-6
+"""A coil whose noise variance is below this fraction of the median is called dead."""
+
+REGULARISATION = 1e-7
+"""Smallest eigenvalue kept, as a fraction of the largest, of the normalised covariance."""
+
+
+class NoiseScan:
+    """Accumulates noise acquisitions (flag 19) into a covariance; memory does not grow.
+
+    Args:
+        noise_bandwidth: relative receiver noise bandwidth (acquisitionSystemInformation), the
+            ratio of the equivalent noise bandwidth to the sampling bandwidth.
+    """
+
+    def __init__(self, noise_bandwidth: float = DEFAULT_NOISE_BANDWIDTH) -> None:
+        self.noise_bandwidth = noise_bandwidth
+        self.samples = 0
+        self.dwell_time_us = 0.0
+        self._sum: np.ndarray | None = None
+
+    def add(self, acquisition: Any) -> None:
+        """Add one noise acquisition (`coils samples`).
+
+        Raises:
+            InconsistentScanError: another number of coils or dwell time than the ones before.
+            BadSamplesError: NaN or infinite samples.
+        """
+        noise = np.asarray(acquisition.data, dtype=np.complex128)
+        if not np.isfinite(noise).all():
+            raise BadSamplesError(
+                f"noise acquisition {acquisition.scan_counter} has NaN or infinite samples, "
+                "expected finite numbers; convert or acquire it again"
+            )
+        dwell = float(acquisition.sample_time_us)
+        if self._sum is None:
+            self._sum = np.zeros((noise.shape[0],) * 2, dtype=np.complex128)
+            self.dwell_time_us = dwell
+        if noise.shape[0] != len(self._sum):
+            raise InconsistentScanError(
+                f"a noise acquisition has {noise.shape[0]} coils, those before it "
+                f"{len(self._sum)}; expected the same number in all"
+            )
+        if not np.isclose(dwell, self.dwell_time_us, rtol=1e-3):
+            raise InconsistentScanError(
+                f"a noise acquisition has a dwell time of {dwell:g} us, those before it "
+                f"{self.dwell_time_us:g} us; expected the same in all"
+            )
+        self._sum += noise @ noise.conj().T
+        self.samples += noise.shape[1]
+
+    @property
+    def is_empty(self) -> bool:
+        """True where no noise was measured."""
+        return self._sum is None
+
+    @property
+    def coils(self) -> int:
+        """Coils of the noise scan; 0 where there is none."""
+        return 0 if self._sum is None else len(self._sum)
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """E[n n^H] of one complex sample, complex128 `coils coils`, as measured (not scaled).
+
+        Raises:
+            InconsistentScanError: nothing was measured.
+        """
+        if self._sum is None:
+            raise InconsistentScanError("no noise was measured, expected acquisitions with flag 19")
+        return self._sum / max(self.samples - 1, 1)
+
+    @property
+    def dead_coils(self) -> list[int]:
+        """Coils with practically no noise: unplugged or switched off."""
+        variance = np.real(np.diag(self.covariance))
+        return np.flatnonzero(variance <= DEAD_COIL * np.median(variance)).tolist()
+
+    def scale(self, dwell_time_us: float) -> float:
+        """Factor from the noise scan's standard deviation to that of data with another dwell time.
+
+        sigma_data = sigma_noise * sqrt(dwell_noise / (dwell_data * bandwidth)): white noise has a
+        variance proportional to the sampling bandwidth 1 / dwell, and the noise scan saw only the
+        fraction `noise_bandwidth` of it. Source: Kellman and McVeigh, MRM 2005;54:1439 (erratum
+        2007;58:211); Gadgetron's NoiseAdjustGadget uses the same. Where either dwell time is 0
+        (unknown), the factor is 1, as there.
+        """
+        if dwell_time_us <= 0 or self.dwell_time_us <= 0:
+            return 1.0
+        return float(np.sqrt(self.dwell_time_us / (dwell_time_us * self.noise_bandwidth)))
+
+    def whitening(self, dwell_time_us: float, coils: int | None = None) -> np.ndarray:
+        """Matrix W, complex64 `coils coils`, that makes the noise of imaging data white.
+
+        For samples n of noise alone, taken with that dwell time, E[(W n)(W n)^H] = 1: unit variance
+        of a complex sample, 1/2 in each of the real and the imaginary part. (Gadgetron's matrix is
+        sqrt(2) times ours, unit variance in each part.) W is the inverse of the lower Cholesky
+        factor, so coils keep their order and their meaning as far as possible.
+
+        A dead coil keeps no noise to divide by: its row and column are zero, so that it drops out
+        of the image; `dead_coils` names it. Of too few samples, the covariance is regularised.
+
+        Args:
+            dwell_time_us: sample_time_us of the imaging data.
+            coils: number of coils of the imaging data, to be checked against the noise scan.
+
+        Raises:
+            InconsistentScanError: other coils than in the noise scan, or no noise in it.
+        """
+        covariance = self.covariance
+        if coils is not None and coils != len(covariance):
+            raise InconsistentScanError(
+                f"the noise scan has {len(covariance)} coils, the imaging data {coils}; expected "
+                "the same coils in both"
+            )
+        alive = np.setdiff1d(np.arange(len(covariance)), self.dead_coils)
+        part = covariance[np.ix_(alive, alive)]
+        sigma = np.sqrt(np.real(np.diag(part)))
+        whitening = np.zeros_like(covariance)
+        if len(alive) == 0:
+            raise InconsistentScanError(
+                f"the noise scan holds only zeros ({self.samples} samples), expected receiver "
+                "noise; reconstruct without it"
+            )
+        correlation = part / np.outer(sigma, sigma)
+        floor = REGULARISATION * len(alive)
+        lowest = float(np.linalg.eigvalsh(correlation)[0])
+        if lowest < floor:
+            correlation = correlation + (floor - min(lowest, 0.0)) * np.eye(len(alive))
+        inverse = np.linalg.inv(np.linalg.cholesky(correlation)) / sigma[None, :]
+        whitening[np.ix_(alive, alive)] = inverse / self.scale(dwell_time_us)
+        return whitening.astype(np.complex64)

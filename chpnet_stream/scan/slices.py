@@ -1,0 +1,393 @@
+"""Acquisitions in, complete slices of k-space out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from chpnet_stream.errors import BadSamplesError, InconsistentScanError, UnsupportedScanError
+from chpnet_stream.mrd import flags
+from chpnet_stream.mrd.header import Encoding, ScanHeader
+from chpnet_stream.scan.calibration import Calibration, CalibrationStore, Key
+from chpnet_stream.scan.completeness import missing_lines, seems_complete
+from chpnet_stream.scan.lines import Grid, Lines, SparseLines
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Slice:
+    """One slice of k-space (of a 3-D scan: one partition, already transformed along kz).
+
+    Attributes:
+        kspace: complex64 `coils ky kx`, centre at n // 2, averages divided by their count, readout
+            oversampling removed; zero where nothing was measured.
+        sampled: averages measured in each line, int32 `ky`; 0 where none.
+        calibration: complex64 `coils ky kx` on the same grid; None where the scan has none.
+        calibrated: lines of `calibration` that were measured, bool `ky`.
+        calibration_version: the same for slices that share the same calibration at one position.
+        head: header (`ismrmrd.AcquisitionHeader`) of the acquisition nearest the k-space centre.
+        counters: slice, contrast, phase, repetition, set, partition (0 in 2-D), average (the last).
+        encoding: the encoding of the header that the data belong to.
+        complete: False where lines are missing that were expected.
+        missing_lines: how many.
+        first_time_stamp: acquisition_time_stamp, the smallest.
+        last_time_stamp: the largest.
+        echo_samples: first and past-the-last kx index measured; samples beyond are no data, though
+            oversampling removal leaves small values there.
+        received_at: `time.monotonic()` when the last readout arrived.
+        edges: first-in and last-in flags of all lines together, for the image header.
+    """
+
+    kspace: np.ndarray
+    sampled: np.ndarray
+    calibration: np.ndarray | None
+    calibrated: np.ndarray
+    calibration_version: int
+    head: Any
+    counters: dict[str, int]
+    encoding: Encoding
+    complete: bool
+    missing_lines: int
+    first_time_stamp: int
+    last_time_stamp: int
+    echo_samples: tuple[int, int]
+    received_at: float
+    edges: int
+
+
+@dataclass
+class _Open:
+    """A slice that is still being measured."""
+
+    key: Key
+    image: Lines
+    calibration: SparseLines = field(default_factory=SparseLines)
+    calibration_only: SparseLines = field(default_factory=SparseLines)
+    nearest: Any = None
+    distance: float = np.inf
+    has_image: bool = False
+    average: int = 0
+    stamps: tuple[int, int] = (2**32, 0)
+    echo: tuple[int, int] = (2**31, 0)
+    received_at: float = 0.0
+    edges: int = 0
+
+
+class SliceAssembler:
+    """Puts acquisitions together to slices, and yields each as soon as it is complete.
+
+    A slice is complete with its last-in-slice flag, with the last-in-repetition or
+    last-in-measurement flag of the scan, when its counters move on (another repetition of the same
+    slice begins, or, in scans without last-in-slice flags, another slice begins and all expected
+    lines are there), and at the end of the scan. With averages, flags count in the last average.
+
+    Noise (flag 19) and the kinds that are no image data are counted in `counts`, not used.
+
+    Args:
+        header: the scan's header.
+        max_open: slices that may be open at once; beyond, the oldest is given out incomplete.
+        max_open_bytes: the same as a limit of memory (one slice may always be open).
+        calibration_mode: overrides the header's.
+    """
+
+    def __init__(
+        self,
+        header: ScanHeader,
+        max_open: int = 256,
+        max_open_bytes: int = 4 * 2**30,
+        calibration_mode: str | None = None,
+    ) -> None:
+        header.check()
+        self.header = header
+        self.max_open = max(1, max_open)
+        self.max_open_bytes = max_open_bytes
+        self.counts: Counter[str] = Counter()
+        self.coils = 0
+        self._mode = calibration_mode
+        self._grid: Grid | None = None
+        self._store: CalibrationStore | None = None
+        self._open: OrderedDict[Key, _Open] = OrderedDict()
+        self._held: dict[tuple[int, ...], list[tuple[_Open, int]]] = {}
+        self._slice_flags = False
+
+    def assemble(self, acquisitions: Iterable[Any]) -> Iterator[Slice]:
+        """All slices of a sequence of acquisitions, `flush` included."""
+        for acquisition in acquisitions:
+            yield from self.feed(acquisition)
+        yield from self.flush()
+
+    @property
+    def open_slices(self) -> int:
+        """Slices begun and not given out yet."""
+        return len(self._open) + sum(map(len, self._held.values()))
+
+    def feed(self, acquisition: Any, received_at: float | None = None) -> list[Slice]:
+        """Take one acquisition; returns the slices that it completes, oldest first.
+
+        Raises:
+            UnsupportedScanError: image data of a second encoding space, or of one that can't be
+                reconstructed.
+            InconsistentScanError: another number of coils, or a line outside the matrix.
+            BadSamplesError: NaN or infinite samples.
+        """
+        mask = int(acquisition.flags)
+        self.counts["acquisitions"] += 1
+        if mask & flags.NOISE:
+            self.counts["noise"] += 1
+            return []
+        if flags.is_skipped(mask):
+            for name in flags.names(mask & flags.SKIPPED):
+                self.counts[name] += 1
+            return self._after(acquisition, mask)
+        image, calibration = flags.is_image(mask), flags.is_calibration(mask)
+        self.counts["image" if image else "calibration only"] += 1
+        if image and calibration:
+            self.counts["calibration and image"] += 1
+        grid, store = self._prepare(acquisition, image)
+        self._check(acquisition)
+        if grid.encoding.index != acquisition.encoding_space_ref:
+            self.counts["calibration in another encoding space"] += 1
+            return []
+        row = grid.place(acquisition)
+        samples, echo = grid.readout.place(acquisition)
+        key = _key(acquisition)
+        if not image and store.maps_only:
+            store.add_separate(key[0], row, samples)
+            return self._after(acquisition, mask)
+        done = [] if key in self._open else self._moved_on(key)
+        slot = self._slot(key, grid)
+        if image:
+            slot.image.add(row, samples)
+            slot.has_image = True
+        else:
+            slot.calibration_only.add(row, samples)
+        if calibration:
+            slot.calibration.add(row, samples)
+        self._note(slot, acquisition, row, echo, image, received_at)
+        return done + self._after(acquisition, mask) + self._evicted()
+
+    def flush(self) -> list[Slice]:
+        """Everything that is still open, oldest first: call it at the end of the scan."""
+        done = [s for key in list(self._open) for s in self._close(key, flagged=False)]
+        for group in list(self._held):
+            done += self._release(group)
+        return done
+
+    def _prepare(self, acquisition: Any, image: bool) -> tuple[Grid, CalibrationStore]:
+        """Grid and calibration store, made by the first image or calibration acquisition."""
+        index = int(acquisition.encoding_space_ref)
+        if self._grid is not None and self._store is not None:
+            known = self._grid.encoding.index
+            if image and index != known:
+                raise UnsupportedScanError(
+                    f"acquisition {acquisition.scan_counter} has image data of encoding space "
+                    f"{index}, those before it of {known}; expected one encoding space with image "
+                    "data, split the scan"
+                )
+            return self._grid, self._store
+        if index >= len(self.header.encodings):
+            raise InconsistentScanError(
+                f"acquisition {acquisition.scan_counter} belongs to encoding space {index}, the "
+                f"header has {len(self.header.encodings)}; rewrite the header"
+            )
+        encoding = self.header.encodings[index]
+        found = encoding.problems()
+        if not image and len(self.header.encodings) > 1:
+            # Calibration first: the image encoding is the one that can be reconstructed.
+            encoding = next(e for e in self.header.encodings if not e.problems())
+        elif found:
+            raise UnsupportedScanError("this scan can't be reconstructed: " + "; ".join(found))
+        self._grid = Grid.of(encoding)
+        self._store = CalibrationStore(encoding, self._mode)
+        return self._grid, self._store
+
+    def _check(self, acquisition: Any) -> None:
+        coils = acquisition.data.shape[0]
+        if self.coils == 0:
+            self.coils = coils
+        if coils != self.coils:
+            raise InconsistentScanError(
+                f"acquisition {acquisition.scan_counter} (slice {acquisition.idx.slice}, line "
+                f"{acquisition.idx.kspace_encode_step_1}) has {coils} coils, those before it "
+                f"{self.coils}; expected the same number in all"
+            )
+        data = acquisition.data
+        # The sum is finite unless something in it isn't (or it overflows: then look closely).
+        if not np.isfinite(data.sum()) and not np.isfinite(data).all():
+            raise BadSamplesError(
+                f"acquisition {acquisition.scan_counter} (number {self.counts['acquisitions'] - 1} "
+                f"of the scan, slice {acquisition.idx.slice}, line "
+                f"{acquisition.idx.kspace_encode_step_1}) has NaN or infinite samples, expected "
+                "finite numbers; convert or acquire it again"
+            )
+
+    def _slot(self, key: Key, grid: Grid) -> _Open:
+        slot = self._open.get(key)
+        if slot is None:
+            slot = self._open[key] = _Open(key, Lines(self.coils, grid.shape))
+        return slot
+
+    def _note(
+        self,
+        slot: _Open,
+        acquisition: Any,
+        row: tuple[int, int],
+        echo: tuple[int, int],
+        image: bool,
+        received_at: float | None,
+    ) -> None:
+        grid = self._known_grid()
+        nz, ny, _ = grid.shape
+        # Pure calibration stands in for the header only where there is nothing better.
+        distance = np.hypot(row[1] - ny // 2, row[0] - nz // 2) + (0.0 if image else 1e6)
+        if distance < slot.distance:
+            slot.distance, slot.nearest = float(distance), acquisition
+        stamp = int(acquisition.acquisition_time_stamp)
+        slot.stamps = (min(slot.stamps[0], stamp), max(slot.stamps[1], stamp))
+        if image:
+            slot.echo = (min(slot.echo[0], echo[0]), max(slot.echo[1], echo[1]))
+        slot.average = max(slot.average, int(acquisition.idx.average))
+        slot.received_at = time.monotonic() if received_at is None else received_at
+        slot.edges |= int(acquisition.flags) & (flags.IMAGE_EDGES | flags.LAST_IN_MEASUREMENT)
+
+    def _known_grid(self) -> Grid:
+        if self._grid is None:
+            raise InconsistentScanError("no image data yet")
+        return self._grid
+
+    def _after(self, acquisition: Any, mask: int) -> list[Slice]:
+        """Close what the flags of this acquisition end."""
+        self._slice_flags |= bool(mask & flags.LAST_IN_SLICE)
+        if not mask & (flags.LAST_IN_SLICE | flags.LAST_IN_REPETITION | flags.LAST_IN_MEASUREMENT):
+            return []
+        if mask & flags.LAST_IN_MEASUREMENT:
+            return [s for key in list(self._open) for s in self._close(key, flagged=True)]
+        if self._grid is None:
+            return []
+        averages = self._grid.encoding.limit("average").maximum
+        if acquisition.idx.average < averages:
+            return []
+        ended = _key(acquisition)
+        keys = [ended] if ended in self._open else []
+        if mask & flags.LAST_IN_REPETITION:
+            keys = [key for key in self._open if key[3] == ended[3]]
+        done: list[Slice] = []
+        for key in keys:
+            slot = self._open[key]
+            if slot.has_image and self._has_all_partitions(slot, mask):
+                done += self._close(key, flagged=True)
+        return done
+
+    def _has_all_partitions(self, slot: _Open, mask: int) -> bool:
+        """False where a 3-D slab has its last-in-slice flag in every partition."""
+        grid = self._known_grid()
+        if grid.shape[0] == 1 or mask & flags.LAST_IN_REPETITION:
+            return True
+        measured = int((slot.image.count.max(axis=1) > 0).sum())
+        return measured >= min(grid.encoding.limit("kspace_encoding_step_2").count, grid.shape[0])
+
+    def _moved_on(self, key: Key) -> list[Slice]:
+        """Close what is over now that a slice with counters `key` begins."""
+        done: list[Slice] = []
+        for old in list(self._open):
+            same_place = old[0] == key[0]
+            if same_place and old[3] != key[3]:
+                done += self._close(old, flagged=False)
+            elif not same_place and not self._slice_flags:
+                slot = self._open[old]
+                if slot.has_image and seems_complete(slot.image, self._known_grid().encoding):
+                    done += self._close(old, flagged=False)
+        return done
+
+    def _evicted(self) -> list[Slice]:
+        done: list[Slice] = []
+        size = next(iter(self._open.values())).image.nbytes if self._open else 0
+        most = min(self.max_open, max(1, self.max_open_bytes // max(size, 1)))
+        while len(self._open) > most:
+            key = next(iter(self._open))
+            log.warning(
+                "%d slices are open, at most %d may be: slice %d (contrast %d, phase %d, "
+                "repetition %d, set %d) goes out as it is",
+                len(self._open),
+                most,
+                *key,
+            )
+            done += self._close(key, flagged=False)
+        return done
+
+    def _close(self, key: Key, flagged: bool) -> list[Slice]:
+        slot = self._open.pop(key)
+        grid, store = self._known_grid(), self._store
+        if store is None:
+            return []
+        if not slot.has_image:
+            store.keep(key, slot.calibration)
+            self.counts["calibration without image"] += 1
+            return []
+        missing = missing_lines(slot.image, slot.calibration, grid.encoding, flagged)
+        slot.image.merge(slot.calibration_only, only_new=True)
+        if not store.interleaved:
+            return self._slices(slot, missing, store.of_slice(key, slot.calibration))
+        calibration = store.interleave(key, slot.image)
+        group = store.group(key)
+        waiting = self._held.setdefault(group, [])
+        waiting.append((slot, missing))
+        enough = len(slot.calibration) > 0 or store.is_enough(calibration)
+        if enough or len(waiting) >= grid.encoding.acceleration[0]:
+            return self._release(group)
+        return []
+
+    def _release(self, group: tuple[int, ...]) -> list[Slice]:
+        """Slices that waited for interleaved calibration."""
+        waiting = self._held.pop(group, [])
+        calibration = self._store.running(group) if self._store else None
+        return [s for slot, missing in waiting for s in self._slices(slot, missing, calibration)]
+
+    def _slices(self, slot: _Open, missing: int, calibration: Calibration | None) -> list[Slice]:
+        grid = self._known_grid()
+        size = grid.encoding.cropped(2)
+        kspace = slot.image.partitions(size)
+        sampled = slot.image.rows()
+        lines = None if calibration is None else calibration.on_grid(self.coils, grid.shape)
+        calibrations = None if lines is None else lines.partitions(size)
+        calibrated = np.zeros(len(sampled), bool) if lines is None else lines.rows() > 0
+        if missing:
+            log.warning(
+                "slice %d (contrast %d, phase %d, repetition %d, set %d) lacks %d lines",
+                *slot.key,
+                missing,
+            )
+        names = ("slice", "contrast", "phase", "repetition", "set")
+        counters = dict(zip(names, slot.key, strict=True))
+        return [
+            Slice(
+                kspace=kspace[partition],
+                sampled=sampled.copy(),
+                calibration=None if calibrations is None else calibrations[partition],
+                calibrated=calibrated.copy(),
+                calibration_version=0 if calibration is None else calibration.version,
+                head=slot.nearest.getHead(),
+                counters={**counters, "partition": partition, "average": slot.average},
+                encoding=grid.encoding,
+                complete=missing == 0,
+                missing_lines=missing,
+                first_time_stamp=slot.stamps[0],
+                last_time_stamp=slot.stamps[1],
+                echo_samples=slot.echo,
+                received_at=slot.received_at,
+                edges=slot.edges,
+            )
+            for partition in range(len(kspace))
+        ]
+
+
+def _key(acquisition: Any) -> Key:
+    idx = acquisition.idx
+    return idx.slice, idx.contrast, idx.phase, idx.repetition, idx.set
