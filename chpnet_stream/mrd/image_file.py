@@ -30,6 +30,7 @@ class _Series:
     capacity: int = 0
     group: Any = None
     spool: Any = None
+    bottom: float = 0.0
     top: float = 0.0
     heads: list[np.ndarray] = field(default_factory=list)
     metas: list[dict[str, Any]] = field(default_factory=list)
@@ -46,7 +47,7 @@ class ImageFile:
         path: the file to make.
         group: HDF5 group for the header and the images.
         xml: ISMRMRD XML header of the scan, stored unchanged.
-        dtype: None stores images as they come (float32 or complex64); "uint16" stores magnitude
+        dtype: None stores images as they come (float32 or complex64); "uint16" stores real
             images as unsigned integers, with one scale for the whole series: a stored value s
             stands for `RescaleSlope * s + RescaleIntercept`, both in the meta.
         overwrite: replace an existing file.
@@ -144,7 +145,8 @@ class ImageFile:
                 self._store(series, image.getHead(), dict(image.meta), data)
             else:
                 series.spool.write(np.ascontiguousarray(data).tobytes())
-                series.top = max(series.top, float(np.max(data, initial=0.0)))
+                series.top = float(np.max(data, initial=series.top))
+                series.bottom = float(np.min(data, initial=series.bottom))
                 series.heads.append(_head_record(image.getHead()))
                 series.metas.append(dict(image.meta))
                 series.stored += 1
@@ -196,16 +198,18 @@ class ImageFile:
         """Store the spooled images as uint16, all with the slope that the largest value needs."""
         import ismrmrd
 
-        slope = series.top / UINT16_TOP if series.top > 0 else 1.0
+        slope = (series.top - series.bottom) / UINT16_TOP or 1.0
         series.spool.seek(0)
         size = int(np.prod(series.shape)) * 4
         heads, metas, series.stored = series.heads, series.metas, 0
         for head, meta in zip(heads, metas, strict=True):
             values = np.frombuffer(series.spool.read(size), dtype=np.float32)
-            stored = np.clip(np.rint(values / slope), 0, UINT16_TOP).astype(np.uint16)
+            stored = np.clip(np.rint((values - series.bottom) / slope), 0, UINT16_TOP).astype(
+                np.uint16
+            )
             head["data_type"] = ismrmrd.DATATYPE_USHORT
             meta["RescaleSlope"] = f"{slope:.9g}"
-            meta["RescaleIntercept"] = "0"
+            meta["RescaleIntercept"] = f"{series.bottom:.9g}"
             self._store(series, head, meta, stored)
 
 
