@@ -35,12 +35,16 @@ class ScanSummary:
             have among the image data.
         oversampling: readout oversampling factor.
         stated_acceleration: of the header, along step 1.
-        measured_acceleration: lines of the fully sampled range over lines measured, in one slice.
+        measured_acceleration: most frequent distance of neighbouring image lines that are not
+            calibration lines, in one slice.
+        net_acceleration: range of the lines over their number, calibration lines included.
         image_lines: different lines of image data in one slice.
         calibration_lines: different calibration lines in one slice.
         calibration_mode: as the header says, or None.
         noise_samples: samples of the noise scan, 0 without one.
-        partial_fourier: fraction of the phase direction between the first and the last line.
+        partial_fourier: fraction of the symmetric range about the centre that the lines span;
+            below 1 with partial Fourier.
+        phase_resolution: that symmetric range as a fraction of the encoded matrix.
         echo_fraction: fraction of the readout measured; below 1 with asymmetric echo.
         reversed_lines: readouts acquired backwards.
         notes: what was tolerated in the header.
@@ -63,12 +67,14 @@ class ScanSummary:
     counters: dict[str, int]
     oversampling: float
     stated_acceleration: int
-    measured_acceleration: float
+    measured_acceleration: int
+    net_acceleration: float
     image_lines: int
     calibration_lines: int
     calibration_mode: str | None
     noise_samples: int
     partial_fourier: float
+    phase_resolution: float
     echo_fraction: float
     reversed_lines: int
     notes: list[str] = field(default_factory=list)
@@ -154,6 +160,7 @@ def summarise(scan: ScanFile) -> ScanSummary:
     lines = tally.image_lines | (
         set() if encoding.calibration_mode in ("separate", "external") else tally.calibration_lines
     )
+    partial_fourier, phase_resolution = _coverage(lines, encoding)
     return ScanSummary(
         path=str(scan.path),
         group=scan.group,
@@ -173,12 +180,14 @@ def summarise(scan: ScanFile) -> ScanSummary:
         counters={name: len(found) for name, found in tally.values.items()},
         oversampling=encoded.matrix[0] / cropped,
         stated_acceleration=encoding.acceleration[0],
-        measured_acceleration=_acceleration(lines),
+        measured_acceleration=_spacing(tally.image_lines - tally.calibration_lines),
+        net_acceleration=(max(lines) - min(lines) + 1) / len(lines) if lines else 1.0,
         image_lines=len(tally.image_lines),
         calibration_lines=len(tally.calibration_lines),
         calibration_mode=encoding.calibration_mode,
         noise_samples=tally.noise_samples,
-        partial_fourier=_partial_fourier(lines, encoding),
+        partial_fourier=partial_fourier,
+        phase_resolution=phase_resolution,
         echo_fraction=_echo_fraction(tally.echo, encoding),
         reversed_lines=tally.reversed,
         notes=list(header.notes),
@@ -186,17 +195,20 @@ def summarise(scan: ScanFile) -> ScanSummary:
     )
 
 
-def _acceleration(lines: set[int]) -> float:
-    """Range of the lines over their number: 1 for fully sampled, R less the calibration lines."""
-    return (max(lines) - min(lines) + 1) / len(lines) if lines else 1.0
+def _spacing(lines: set[int]) -> int:
+    gaps = np.diff(sorted(lines))
+    return int(np.bincount(gaps).argmax()) if len(gaps) else 1
 
 
-def _partial_fourier(lines: set[int], encoding: Encoding) -> float:
-    """Fraction of the phase direction that the lines span, undersampling aside."""
+def _coverage(lines: set[int], encoding: Encoding) -> tuple[float, float]:
+    """Partial Fourier fraction and phase resolution; a line stands for the gap that follows it."""
     size = encoding.encoded.matrix[1]
     if not lines or size < 1:
-        return 0.0
-    return min(1.0, (max(lines) - min(lines) + encoding.acceleration[0]) / size)
+        return 0.0, 0.0
+    centre = encoding.limit("kspace_encoding_step_1").center
+    below, above = centre - min(lines), max(lines) - centre + encoding.acceleration[0]
+    span = 2 * max(below, above, 1)
+    return min(1.0, (below + above) / span), min(1.0, span / size)
 
 
 def _echo_fraction(echo: tuple[int, int, int] | None, encoding: Encoding) -> float:

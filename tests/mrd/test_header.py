@@ -1,0 +1,136 @@
+import pickle
+
+import pytest
+
+from chpnet_stream.errors import HeaderError, UnsupportedScanError
+from chpnet_stream.mrd.files import ScanFile
+from chpnet_stream.mrd.header import Limit, ScanHeader
+from tests.scan.building import header_xml
+
+
+def read(**options):
+    return ScanHeader.from_xml(header_xml(**options))
+
+
+def test_geometry_limits_and_sequence():
+    header = read(nx=32, ny=16, oversampling=2, acceleration=(3, 1), mode="embedded")
+    (encoding,) = header.encodings
+    assert encoding.encoded.matrix == (64, 16, 1)
+    assert encoding.encoded.field_of_view_mm == (64.0, 16.0, 5.0)
+    assert encoding.recon.matrix == (32, 16, 1)
+    assert encoding.limit("kspace_encoding_step_1") == Limit(0, 15, 8)
+    assert encoding.limit("slice") == Limit(0, 0, 0)
+    assert encoding.acceleration == (3, 1)
+    assert encoding.calibration_mode == "embedded"
+    assert [encoding.cropped(axis) for axis in range(3)] == [32, 16, 1]
+    assert header.te_ms == (2.5, 5.0)
+    assert header.patient_position == "HFS"
+    assert header.protocol == "test"
+    assert header.h1_frequency_hz == 63_500_000
+    assert header.noise_bandwidth == 0.793
+    assert header.problems() == []
+    assert header.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"trajectory": "radial"}, "trajectory is 'radial'"),
+        ({"trajectory": "epi"}, "trajectory is 'epi'"),
+        ({"ny": 0}, "matrix is 64 x 0 x 1"),
+        ({"nz": 4, "acceleration": (1, 2)}, "acceleration 2 along kspace_encoding_step_2"),
+        ({"limits": {"kspace_encoding_step_1": (9, 3, 0)}}, "runs from 9 to 3"),
+    ],
+)
+def test_what_cannot_be_reconstructed_is_refused_with_the_reason(options, says):
+    header = read(**options)
+    with pytest.raises(UnsupportedScanError, match=says) as caught:
+        header.check()
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_limits_are_refused():
+    xml = header_xml()
+    start, stop = xml.index("<encodingLimits>"), xml.index("</encodingLimits>")
+    header = ScanHeader.from_xml(xml[:start] + "<encodingLimits>" + xml[stop:])
+    with pytest.raises(UnsupportedScanError, match="encodingLimits has no kspace_encoding_step_1"):
+        header.check()
+
+
+def test_one_possible_encoding_is_enough_for_the_header():
+    xml = header_xml(encodings=2)
+    radial = xml.replace("<trajectory>cartesian", "<trajectory>radial", 1)
+    assert ScanHeader.from_xml(radial).problems() == []
+    both = xml.replace("<trajectory>cartesian", "<trajectory>radial")
+    assert len(ScanHeader.from_xml(both).problems()) == 2
+
+
+def test_older_headers_are_read_and_what_was_tolerated_is_noted():
+    xml = (
+        header_xml()
+        .replace("<patientPosition>HFS</patientPosition>", "<patientBodyMass>1</patientBodyMass>")
+        .replace("<trajectory>cartesian", "<trajectory>Cartesian")
+    )
+    header = ScanHeader.from_xml(xml)
+    assert header.encodings[0].trajectory == "cartesian"
+    assert header.patient_position is None
+    assert any("'Cartesian'" in note for note in header.notes)
+    assert any("patientPosition" in note for note in header.notes)
+    mended = header.ismrmrd
+    assert mended.encoding[0].trajectory.value == "cartesian"
+    assert mended.measurementInformation.patientPosition.value == "HFS"
+
+
+def test_a_valid_header_goes_to_the_package_unchanged():
+    header = read()
+    assert header.ismrmrd.encoding[0].encodedSpace.matrixSize.x == 64
+    assert pickle.loads(pickle.dumps(header)).encodings == header.encodings  # noqa: S301
+
+
+def test_missing_centre_is_taken_as_the_middle_and_noted():
+    xml = header_xml(ny=16).replace("<center>8</center>", "")
+    header = ScanHeader.from_xml(xml)
+    assert header.encodings[0].limit("kspace_encoding_step_1").center == 8
+    assert any("states no center" in note for note in header.notes)
+
+
+@pytest.mark.parametrize(
+    ("xml", "says"),
+    [
+        ("", "empty"),
+        ("not xml", "not well-formed"),
+        ("<a/>", "root is <a>"),
+        ("<ismrmrdHeader/>", "no <encoding>"),
+        ("<ismrmrdHeader><encoding/></ismrmrdHeader>", "no <encodedSpace>"),
+        (header_xml().replace("<x>64</x>", "<x>many</x>"), "x = 'many'"),
+    ],
+)
+def test_broken_headers(xml, says):
+    with pytest.raises(HeaderError, match=says):
+        ScanHeader.from_xml(xml)
+
+
+@pytest.mark.parametrize(
+    "doctype",
+    [
+        '<!DOCTYPE lolz [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]>',
+        '<!DOCTYPE x SYSTEM "file:///etc/passwd">',
+    ],
+)
+def test_document_types_are_refused(doctype):
+    with pytest.raises(HeaderError, match="document type"):
+        ScanHeader.from_xml(f"{doctype}<ismrmrdHeader>&b;</ismrmrdHeader>")
+
+
+def test_scanner_header(shared_data):
+    path = shared_data / "gadgetron-phantom-14ch-R3" / "meas_MID00349_FID09273_SNR_R3.h5"
+    with ScanFile(path) as scan:
+        header = scan.header
+    (encoding,) = header.encodings
+    assert encoding.cropped(0) == 192
+    assert encoding.limit("kspace_encoding_step_1") == Limit(0, 105, 54)
+    assert header.receiver_channels == 14
+    assert header.coil_names[0] == (22, "Body_18:1:B22")
+    assert header.user_parameters["EmbeddedRefLinesE1"] == 48
+    assert header.ti_ms == (300.0,)
+    assert header.field_strength_t == pytest.approx(2.89362)
