@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 import torch
 
+from chpnet_stream.simulation.scan import simulate_scan
+from tests.helpers import small_options
+
 # The tests share the machine with whatever else runs there; results must not depend on the number.
 torch.set_num_threads(int(os.environ.get("CHPNET_TEST_THREADS", "1")))
 
@@ -56,3 +59,14 @@ def ismrmrd_tools() -> Path:
     """Folder of ismrmrd_generate_cartesian_shepp_logan and ismrmrd_recon_cartesian_2d."""
     _program("ismrmrd_generate_cartesian_shepp_logan", "ismrmrd-tools")
     return _program("ismrmrd_recon_cartesian_2d", "ismrmrd-tools").parent
+
+
+@pytest.fixture(scope="session")
+def small_scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated scan: 2 slices of 64 x 64, 4 coils, R = 2, 16 embedded calibration lines.
+
+    With a noise scan and the truth inside. Read it, or work on a copy: the file is shared.
+    """
+    path = tmp_path_factory.mktemp("small-scan") / "scan.h5"
+    simulate_scan(path, small_options())
+    return path

@@ -31,7 +31,7 @@ class ErrorReporter:
         self._log_file: Path | None = None
 
     def start_logging(self, *, debug: bool, verbose: bool) -> None:
-        """Sends log records to stderr (warnings; more with `verbose`), with `debug` also to a file."""
+        """Sends log records to stderr (warnings; more with `verbose`), with `debug` to a file."""
         terminal = logging.StreamHandler(sys.stderr)
         terminal.setFormatter(_TerminalFormatter())
         terminal.setLevel(logging.INFO if verbose else logging.WARNING)

@@ -71,7 +71,9 @@ def simulate_slice(
         rng=np.random.default_rng([options.seed, 1]),
     )
     objects = _objects(phantom, options, geometry, fine)
-    kspace = np.stack([_measure(maps * plane, options) for plane in objects])
+    kspace = np.stack(
+        [measure_kspace(maps * plane, options.matrix, options.oversampling) for plane in objects]
+    )
     images = np.stack([root_sum_of_squares(echo, options.matrix) for echo in kspace])
     first_y = fine[0] // 2 - finer_y * (rows // 2)
     first_x = fine[1] // 2 - finer_x * (columns // 2)
@@ -130,15 +132,26 @@ def _smooth_phase(
     return phase
 
 
-def _measure(weighted: NDArray[np.complex64], options: SimulationOptions) -> NDArray[np.complex64]:
-    """Centred orthonormal k-space `coils ky kx` of fine coil images, cut to the scan's grid."""
-    rows, columns = options.matrix
-    fine_rows, fine_columns = weighted.shape[1:]
-    wide = fine_columns * options.oversampling
+def measure_kspace(
+    coil_images: NDArray[np.complex64], matrix: tuple[int, int], oversampling: int
+) -> NDArray[np.complex64]:
+    """Centred orthonormal k-space of finely drawn coil images, cut to the scan's grid.
+
+    Args:
+        coil_images: `coils y x` on a raster finer than the matrix, of the same field of view.
+        matrix: Image matrix (y, x).
+        oversampling: Readout oversampling.
+
+    Returns:
+        complex64 `coils ky kx`; kx is longer than the matrix by the oversampling.
+    """
+    rows, columns = matrix
+    fine_rows, fine_columns = coil_images.shape[1:]
+    wide = fine_columns * oversampling
     left = wide // 2 - fine_columns // 2
     padding = ((0, 0), (left, wide - fine_columns - left))
-    out = np.empty((weighted.shape[0], rows, columns * options.oversampling), dtype=np.complex64)
-    for coil, image in enumerate(weighted):
+    out = np.empty((coil_images.shape[0], rows, columns * oversampling), dtype=np.complex64)
+    for coil, image in enumerate(coil_images):
         lines = crop_centre(centred_fft(image, axis=0), rows, axis=0)
         out[coil] = crop_centre(centred_fft(np.pad(lines, padding)), out.shape[2])
     # Each of the orthonormal transforms was over more pixels than the image has.

@@ -104,7 +104,7 @@ class SimulationOptions:
         for name in counters:
             self._require(name, getattr(self, name) <= 65535, "at most 65535 (a uint16 counter)")
         if self.acceleration > 1:
-            span = 2 * (self.matrix[0] - self.first_line - self.matrix[0] // 2)
+            span = 2 * (self.matrix[0] // 2 - self.first_line)
             allowed = 2 <= self.calibration_lines <= span
             self._require("calibration_lines", allowed, f"2 to {span} for this matrix")
         if self.acceleration > self.matrix[0] // 4:

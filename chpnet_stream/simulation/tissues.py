@@ -38,7 +38,7 @@ class Tissue(IntEnum):
 _RELAXATION = {
     Tissue.AIR: (0.0, 1000.0, 100.0),
     Tissue.SKIN: (0.55, 900.0, 60.0),
-    Tissue.FAT: (0.55, 400.0, 130.0),
+    Tissue.FAT: (0.42, 400.0, 130.0),
     Tissue.BONE: (0.06, 300.0, 20.0),
     Tissue.MARROW: (0.35, 450.0, 100.0),
     Tissue.CSF: (1.00, 4000.0, 1500.0),
