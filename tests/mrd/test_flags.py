@@ -11,11 +11,11 @@ IN_PACKAGE = {
 
 # What a reader of the standard would say, written down independently of the table.
 EXPECTED = (
-    {number: Treatment.EDGE for number in [*range(1, 19), 25]}
+    dict.fromkeys([*range(1, 19), 25], Treatment.EDGE)
     | {19: Treatment.NOISE, 20: Treatment.CALIBRATION, 21: Treatment.CALIBRATION_AND_IMAGE}
     | {22: Treatment.REVERSE}
-    | {number: Treatment.SKIP for number in [23, 24, 26, 27, 28, 29, 30, 31]}
-    | {number: Treatment.NEUTRAL for number in range(53, 65)}
+    | dict.fromkeys([23, 24, 26, 27, 28, 29, 30, 31], Treatment.SKIP)
+    | dict.fromkeys(range(53, 65), Treatment.NEUTRAL)
 )
 
 

@@ -7,6 +7,7 @@ import ismrmrd
 import numpy as np
 
 from chpnet_stream.mrd.header import ScanHeader
+from chpnet_stream.scan.slices import SliceAssembler
 
 
 def header_xml(
@@ -127,3 +128,27 @@ def cropped(kspace: np.ndarray, size: int) -> np.ndarray:
     j = np.arange(size) - size // 2
     back = np.exp(-2j * np.pi * np.outer(x, j) / size) / np.sqrt(size)
     return kspace.astype(np.complex128) @ to_image @ back
+
+
+def assemble(scan: Scan, **options: object) -> list:
+    """All slices of a scan."""
+    return list(SliceAssembler(scan.header, **options).assemble(scan.made))  # type: ignore[arg-type]
+
+
+def expected(scan: Scan, rows: Sequence[int], kz: int = 0) -> np.ndarray:
+    """K-space `coils ky kx` with only these rows filled."""
+    nx, ny, _ = scan.header.encodings[0].recon.matrix
+    out = np.zeros((scan.kspace.shape[0], ny, nx), np.complex128)
+    rows = list(rows)
+    out[:, rows] = cropped(scan.kspace[:, kz, rows], nx)
+    return out
+
+
+def close(actual: np.ndarray, wanted: np.ndarray) -> None:
+    """The same k-space, but for rounding to single precision."""
+    np.testing.assert_allclose(actual, wanted, atol=2e-5)
+
+
+def numbers(slices: list, *names: str) -> list[tuple[int, ...]]:
+    """Counters of slices, in their order."""
+    return [tuple(s.counters[name] for name in names) for s in slices]

@@ -1,0 +1,300 @@
+import logging
+
+import numpy as np
+import pytest
+
+from chpnet_stream.errors import BadSamplesError, InconsistentScanError, UnsupportedScanError
+from chpnet_stream.mrd.header import ScanHeader
+from chpnet_stream.scan.readout import centred_ifft
+from chpnet_stream.scan.slices import SliceAssembler
+from tests.scan.building import Scan, assemble, close, cropped, expected, header_xml, numbers
+
+NX, NY = 32, 16
+
+
+def test_one_fully_sampled_slice():
+    scan = Scan.of()
+    scan.lines(range(NY), last=(8, 25))
+    (made,) = assemble(scan)
+    close(made.kspace, expected(scan, range(NY)))
+    assert made.kspace.dtype == np.complex64
+    assert made.sampled.tolist() == [1] * NY
+    assert made.calibration is None
+    assert not made.calibrated.any()
+    assert made.complete
+    assert made.missing_lines == 0
+    assert made.head.idx.kspace_encode_step_1 == 8
+    assert (made.first_time_stamp, made.last_time_stamp) == (100, 115)
+    assert made.echo_samples == (0, NX)
+    assert made.edges == (1 << 7) | (1 << 24)
+
+
+def test_a_slice_is_given_out_with_its_last_line_not_later():
+    scan = Scan.of()
+    scan.lines(range(NY))
+    scan.lines(range(NY), slice=1)
+    assembler = SliceAssembler(scan.header)
+    given = [len(assembler.feed(a, received_at=float(n))) for n, a in enumerate(scan.made)]
+    assert given == [0] * 15 + [1] + [0] * 15 + [1]
+    assert assembler.open_slices == 0
+    assert assembler.flush() == []
+
+
+def test_received_at_is_that_of_the_last_readout():
+    scan = Scan.of()
+    scan.lines(range(NY))
+    assembler = SliceAssembler(scan.header)
+    *_, last = [assembler.feed(a, received_at=float(n)) for n, a in enumerate(scan.made)]
+    assert last[0].received_at == 15.0
+
+
+def test_interleaved_slices():
+    scan = Scan.of(limits={"slice": (0, 2, 0)})
+    for ky in range(NY):
+        for n in range(3):
+            scan.line(ky, *((8,) if ky == NY - 1 else ()), slice=n, scale=n + 1)
+    slices = assemble(scan)
+    assert numbers(slices, "slice") == [(0,), (1,), (2,)]
+    for n, made in enumerate(slices):
+        close(made.kspace, (n + 1) * expected(scan, range(NY)))
+
+
+@pytest.mark.parametrize("name", ["contrast", "phase", "repetition", "set"])
+def test_other_counters_make_slices_of_their_own(name):
+    scan = Scan.of()
+    for value in (0, 1, 5):
+        scan.lines(range(NY), **{name: value}, scale=value + 1)
+    slices = assemble(scan)
+    assert numbers(slices, name) == [(0,), (1,), (5,)]
+    for made, value in zip(slices, (0, 1, 5), strict=True):
+        close(made.kspace, (value + 1) * expected(scan, range(NY)))
+
+
+def test_contrasts_measured_line_by_line():
+    scan = Scan.of()
+    for ky in range(NY):
+        for echo in range(2):
+            scan.line(ky, *((8,) if ky == NY - 1 else ()), contrast=echo)
+    assert numbers(assemble(scan), "contrast") == [(0,), (1,)]
+
+
+def test_averages_are_summed_and_divided_by_their_count():
+    scan = Scan.of(limits={"average": (0, 2, 0)})
+    for n in range(3):
+        scan.lines(range(NY), average=n, scale=n)  # last-in-slice comes in each average
+    (made,) = assemble(scan)
+    assert made.sampled.tolist() == [3] * NY
+    assert made.counters["average"] == 2
+    close(made.kspace, expected(scan, range(NY)))
+
+
+def test_averages_measured_line_by_line():
+    scan = Scan.of(limits={"average": (0, 1, 0)})
+    for ky in range(NY):
+        for n in range(2):
+            scan.line(ky, *((8,) if (ky, n) == (NY - 1, 1) else ()), average=n, scale=2 * n)
+    (made,) = assemble(scan)
+    close(made.kspace, expected(scan, range(NY)))
+
+
+def test_lines_measured_twice_count_twice():
+    scan = Scan.of()
+    scan.line(3, scale=3)
+    scan.lines(range(NY))
+    (made,) = assemble(scan)
+    assert made.sampled.tolist() == [1, 1, 1, 2] + [1] * 12
+    wanted = expected(scan, range(NY))
+    wanted[:, 3] *= 2
+    close(made.kspace, wanted)
+
+
+def test_missing_last_flag_ends_with_the_next_repetition():
+    scan = Scan.of()
+    for n in range(3):
+        scan.lines(range(NY), last=(), repetition=n)
+    assembler = SliceAssembler(scan.header)
+    given = [n for n, a in enumerate(scan.made) for _ in assembler.feed(a)]
+    assert given == [16, 32]
+    (last,) = assembler.flush()
+    assert last.counters["repetition"] == 2
+    assert last.complete
+
+
+def test_scan_without_any_last_flag_ends_slices_that_have_all_lines():
+    scan = Scan.of(acceleration=(2, 1))
+    for n in range(3):
+        scan.lines(range(0, NY, 2), last=(), slice=n)
+    assembler = SliceAssembler(scan.header)
+    given = [n for n, a in enumerate(scan.made) for _ in assembler.feed(a)]
+    assert given == [8, 16]
+    assert [s.complete for s in assembler.flush()] == [True]
+
+
+def test_last_in_repetition_ends_all_slices_of_it():
+    scan = Scan.of()
+    for ky in range(NY):
+        for n in range(2):
+            scan.line(ky, *((14,) if (ky, n) == (NY - 1, 1) else ()), slice=n)
+    assembler = SliceAssembler(scan.header)
+    assert [len(assembler.feed(a)) for a in scan.made] == [0] * 31 + [2]
+
+
+def test_lines_are_placed_by_the_centre_of_the_limits():
+    scan = Scan.of(limits={"kspace_encoding_step_1": (0, 10, 5)})
+    scan.lines(range(11))
+    (made,) = assemble(scan)
+    assert np.flatnonzero(made.sampled).tolist() == list(range(3, 14))
+    assert made.head.idx.kspace_encode_step_1 == 5
+    close(made.kspace, expected(scan, range(3, 14)))
+
+
+def test_reversed_and_asymmetric_readouts():
+    scan = Scan.of()
+    for ky in range(NY):
+        data = scan.kspace[:, 0, ky, 24:]
+        if ky % 2:
+            data = data[:, ::-1]
+        scan.line(ky, *((22,) if ky % 2 else ()), data=data, center_sample=8)
+    (made,) = assemble(scan)
+    kspace = scan.kspace[:, 0].copy()
+    kspace[..., :24] = 0
+    close(made.kspace, cropped(kspace, NX))
+    assert made.echo_samples == (12, NX)
+
+
+def test_three_dimensions_become_partitions():
+    scan = Scan.of(nz=4)
+    for kz in range(4):
+        scan.lines(range(NY), kz=kz)  # last-in-slice in every partition
+    assembler = SliceAssembler(scan.header)
+    given = [assembler.feed(a) for a in scan.made]
+    assert [len(g) for g in given] == [0] * 63 + [4]
+    assert numbers(given[-1], "partition") == [(0,), (1,), (2,), (3,)]
+    volume = centred_ifft(scan.kspace, axis=1)
+    for z, made in enumerate(given[-1]):
+        close(made.kspace, cropped(volume[:, z], NX))
+        assert made.head.idx.kspace_encode_step_2 == 2
+        assert made.complete
+
+
+def test_three_dimensions_with_partitions_missing():
+    scan = Scan.of(nz=4)
+    for kz in range(3):
+        scan.lines(range(NY), kz=kz)
+    slices = assemble(scan)
+    assert len(slices) == 4
+    assert [s.missing_lines for s in slices] == [16] * 4
+
+
+def test_what_is_no_image_data_is_counted_and_left_out():
+    scan = Scan.of()
+    for flag in (19, 23, 24, 26, 27, 28, 29, 30, 31):
+        scan.line(8, flag, scale=1e3)
+    scan.lines(range(NY))
+    assembler = SliceAssembler(scan.header)
+    (made,) = assembler.assemble(scan.made)
+    close(made.kspace, expected(scan, range(NY)))
+    assert assembler.counts["noise"] == 1
+    assert assembler.counts["image"] == NY
+    assert assembler.counts["ACQ_IS_NAVIGATION_DATA"] == 1
+    assert assembler.counts["ACQ_IS_PHASECORR_DATA"] == 1
+    assert assembler.counts["acquisitions"] == 9 + NY
+
+
+def test_a_navigator_may_carry_the_last_flag():
+    scan = Scan.of()
+    scan.lines(range(NY), last=())
+    scan.line(8, 23, 8)
+    assembler = SliceAssembler(scan.header)
+    assert [len(assembler.feed(a)) for a in scan.made] == [0] * 16 + [1]
+
+
+def test_lines_outside_the_matrix_are_refused():
+    scan = Scan.of()
+    line = scan.line(3)
+    line.idx.kspace_encode_step_1 = 16
+    with pytest.raises(
+        InconsistentScanError, match=r"kspace_encode_step_1 = 16 .* row 16, outside"
+    ):
+        assemble(scan)
+
+
+def test_changing_coil_counts_are_refused():
+    scan = Scan.of()
+    scan.line(0)
+    scan.line(1, data=scan.kspace[:2, 0, 1])
+    with pytest.raises(InconsistentScanError, match=r"line 1\) has 2 coils, those before it 3"):
+        assemble(scan)
+
+
+def test_noise_may_have_other_coils():
+    scan = Scan.of()
+    scan.line(0, 19, data=np.ones((7, 64)))
+    scan.lines(range(NY))
+    assert len(assemble(scan)) == 1
+
+
+def test_bad_samples_are_refused():
+    scan = Scan.of()
+    scan.line(0)
+    scan.line(1).data[0, 0] = np.nan
+    with pytest.raises(BadSamplesError, match=r"slice 0, line 1\) has NaN"):
+        assemble(scan)
+
+
+def test_a_scan_that_cannot_be_done_is_refused_at_the_header():
+    header = ScanHeader.from_xml(header_xml(trajectory="spiral"))
+    with pytest.raises(UnsupportedScanError, match="spiral"):
+        SliceAssembler(header)
+
+
+def test_image_data_in_two_encoding_spaces_are_refused():
+    scan = Scan.of(encodings=2)
+    scan.line(0)
+    scan.line(1, encoding_space_ref=1)
+    with pytest.raises(UnsupportedScanError, match="encoding space 1, those before it of 0"):
+        assemble(scan)
+
+
+def test_an_encoding_space_that_is_not_in_the_header():
+    scan = Scan.of()
+    scan.line(0, encoding_space_ref=4)
+    with pytest.raises(InconsistentScanError, match="encoding space 4, the header has 1"):
+        assemble(scan)
+
+
+def test_open_slices_are_bounded(caplog):
+    scan = Scan.of()
+    for n in range(10):
+        scan.line(3, slice=n)
+    assembler = SliceAssembler(scan.header, max_open=4)
+    with caplog.at_level(logging.WARNING):
+        given = [s for a in scan.made for s in assembler.feed(a)]
+    assert numbers(given, "slice") == [(n,) for n in range(6)]
+    assert not any(s.complete for s in given)
+    assert assembler.open_slices == 4
+    assert "at most 4" in caplog.text
+
+
+def test_memory_is_bounded_by_bytes_too():
+    scan = Scan.of()
+    for n in range(10):
+        scan.line(3, slice=n)
+    size = 3 * NY * NX * 8
+    assembler = SliceAssembler(scan.header, max_open_bytes=3 * size)
+    for a in scan.made:
+        assembler.feed(a)
+    assert assembler.open_slices <= 3
+
+
+def test_nothing_grows_over_many_repetitions():
+    scan = Scan.of(nx=4, ny=4)
+    lines = scan.lines(range(4))
+    assembler = SliceAssembler(scan.header)
+    count = 0
+    for n in range(2000):
+        for line in lines:
+            line.idx.repetition = n
+            count += len(assembler.feed(line))
+    assert count == 2000
+    assert assembler.open_slices == 0
