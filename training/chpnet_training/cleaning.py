@@ -157,15 +157,17 @@ def limit_size(image: np.ndarray, maximum_side: int) -> np.ndarray:
 
 
 def perceptual_hash(image: np.ndarray, *, side: int = 16) -> np.ndarray:
-    """Returns a difference hash: +-1 float32 `side*side`, signs of neighbours' differences.
+    """Returns a difference hash: +-1 float32 `side*side`, +1 where the right neighbour is brighter.
 
-    Computed on the head alone, so that size, margin and brightness do not matter.
+    Computed on the head alone, so that size, margin and brightness do not matter; differences
+    below 1 % of the bright level count as none, so that noise in the air does not.
     """
     from PIL import Image
 
     picture = Image.fromarray(np.ascontiguousarray(crop_to_head(image, margin=0), np.float32))
     small = np.asarray(picture.resize((side + 1, side), Image.Resampling.BOX))
-    return np.where(np.diff(small, axis=1) > 0, 1.0, -1.0).astype(np.float32).ravel()
+    rising = np.diff(small, axis=1) > 0.01 * bright_level(image)
+    return np.where(rising, 1.0, -1.0).astype(np.float32).ravel()
 
 
 def hash_distances(one: np.ndarray, many: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ arXiv:1811.08839), which are scikit-image's with the maximum of the volume as da
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from chpnet_stream.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    Array = Union[np.ndarray, Tensor]  # noqa: UP007 - evaluated by nobody at run time
+    Array = np.ndarray | Tensor
 
 SSIM_WINDOW = 7
 HFEN_SIDE = 15

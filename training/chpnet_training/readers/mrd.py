@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,9 +87,7 @@ def read_scan(path: Path, *, group: str = "dataset") -> Iterator[CoilImages]:
     if not groups:
         raise InputError(f"{path}: {len(acquisitions)} acquisitions, none with image data.")
     target = encoding.reconSpace.matrixSize.x
-    oversampling = (
-        encoding.encodedSpace.fieldOfView_mm.x / encoding.reconSpace.fieldOfView_mm.x
-    )
+    oversampling = encoding.encodedSpace.fieldOfView_mm.x / encoding.reconSpace.fieldOfView_mm.x
     pixel = (
         encoding.encodedSpace.fieldOfView_mm.y / lines,
         encoding.reconSpace.fieldOfView_mm.x / target,
@@ -130,7 +128,8 @@ def read_mrd(path: Path, *, group: str = "dataset") -> Iterator[SourceImage]:
         yield SourceImage(magnitude, path.stem, f"{path.name} {where}", item.pixel_size_mm)
 
 
-def _centred(transform: type(np.fft.fft2), array: np.ndarray) -> np.ndarray:  # type: ignore[valid-type]
+def _centred(transform: Callable[..., np.ndarray], array: np.ndarray) -> np.ndarray:
+    """Returns the centred orthonormal transform of the last two axes."""
     axes = (-2, -1)
     return np.fft.fftshift(transform(np.fft.ifftshift(array, axes=axes), norm="ortho"), axes=axes)
 

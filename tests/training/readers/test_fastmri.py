@@ -1,0 +1,79 @@
+import h5py
+import numpy as np
+import pytest
+
+from chpnet_stream.errors import InputError
+from chpnet_training.readers.fastmri import read_fastmri, read_fastmri_kspace
+
+HEADER = """<?xml version="1.0"?>
+<ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD">
+ <experimentalConditions><H1resonanceFrequency_Hz>63000000</H1resonanceFrequency_Hz>
+ </experimentalConditions>
+ <encoding>
+  <encodedSpace><matrixSize><x>12</x><y>10</y><z>1</z></matrixSize>
+   <fieldOfView_mm><x>24</x><y>30</y><z>5</z></fieldOfView_mm></encodedSpace>
+  <reconSpace><matrixSize><x>6</x><y>5</y><z>1</z></matrixSize>
+   <fieldOfView_mm><x>12</x><y>15</y><z>5</z></fieldOfView_mm></reconSpace>
+  <encodingLimits/>
+  <trajectory>cartesian</trajectory>
+ </encoding>
+</ismrmrdHeader>"""
+
+
+@pytest.fixture
+def make(tmp_path):
+    def write(**datasets):
+        path = tmp_path / "file1.h5"
+        with h5py.File(path, "w") as file:
+            file.attrs["patient_id"] = "p7"
+            for name, value in datasets.items():
+                file[name] = value
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("name", ["reconstruction_esc", "reconstruction_rss"])
+def test_reconstruction_is_scaled_per_volume(make, name):
+    data = np.stack([np.full((6, 5), 1.0), np.full((6, 5), 4.0)]).astype(np.float32)
+    images = list(read_fastmri(make(**{name: data, "ismrmrd_header": HEADER})))
+    np.testing.assert_allclose([image.magnitude[0, 0] for image in images], [0.25, 1])
+    assert {image.subject for image in images} == {"p7"}
+    assert images[1].origin == f"file1.h5 {name} 1"
+    assert images[0].pixel_size_mm == (2.0, 3.0)
+
+
+def test_pixel_size_is_unknown_without_header(make):
+    (image,) = read_fastmri(make(reconstruction_rss=np.ones((1, 6, 5))))
+    assert image.pixel_size_mm is None
+
+
+def test_kspace_has_lines_before_readout(make):
+    stored = np.random.default_rng(0).normal(size=(2, 3, 12, 10)).astype(np.complex64)
+    slices = list(read_fastmri_kspace(make(kspace=stored)))
+    assert slices[1].shape == (3, 10, 12)
+    assert slices[1][2, 4, 7] == stored[1, 2, 7, 4]
+
+
+def test_single_coil_kspace_gets_a_coil_axis(make):
+    (one,) = read_fastmri_kspace(make(kspace=np.ones((1, 12, 10), dtype=np.complex64)))
+    assert one.shape == (1, 10, 12)
+
+
+def test_missing_reconstruction_is_refused(make):
+    with pytest.raises(InputError, match=r"found \['kspace'\]"):
+        list(read_fastmri(make(kspace=np.ones((1, 4, 4)))))
+
+
+def test_damaged_header_is_refused(make):
+    path = make(reconstruction_rss=np.ones((1, 6, 5)), ismrmrd_header="<broken")
+    with pytest.raises(InputError, match="no ISMRMRD header"):
+        list(read_fastmri(path))
+
+
+def test_what_is_no_hdf5_is_refused(tmp_path):
+    (tmp_path / "a.h5").write_text("text")
+    with pytest.raises(InputError, match="not a readable HDF5"):
+        list(read_fastmri(tmp_path / "a.h5"))
+    with pytest.raises(InputError, match="not a readable HDF5"):
+        list(read_fastmri_kspace(tmp_path / "a.h5"))
