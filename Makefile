@@ -14,6 +14,8 @@ help:
 	@echo "make test    all tests, warnings as errors"
 	@echo "make lint    ruff, ruff format --check, mypy"
 	@echo "make format  let ruff format and fix"
+	@echo "make bench   time what benchmarks/ has"
+	@echo "make docs    build what docs/ generates"
 	@echo "make clean   remove .venv, caches and demo/"
 
 install: $(STAMP)
@@ -52,12 +54,12 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 bench: $(STAMP)
-	@ls benchmarks/bench_*.py >/dev/null 2>&1 || { echo "make: no benchmarks yet"; exit 1; }
-	set -e; for bench in benchmarks/bench_*.py; do $(BIN)/python $$bench; done
+	@set -e; for bench in $(wildcard benchmarks/bench_*.py); do \
+		echo "$$bench"; $(BIN)/python "$$bench"; done
 
 docs: $(STAMP)
-	@test -f docs/build.py || { echo "make: docs/ is plain Markdown, nothing to build yet"; }
-	@if test -f docs/build.py; then $(BIN)/python docs/build.py; fi
+	@if test -f docs/build.py; then $(BIN)/python docs/build.py; \
+		else echo "make: docs/ is plain Markdown, nothing to build"; fi
 
 clean:
 	rm -rf $(VENV) demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -274,7 +273,7 @@ def _new_file(path: Path, overwrite: bool) -> Iterator[Path]:
     temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
     try:
         yield temporary
-        os.replace(temporary, path)  # noqa: PTH105 - atomic
+        temporary.replace(path)
     except OSError as error:
         raise OutputError(f"can't write {path}: {error}") from error
     finally:
