@@ -35,9 +35,9 @@ class Calibration:
     version: int = 0
 
     def on_grid(self, coils: int, shape: tuple[int, int, int]) -> Lines:
-        """The lines on the full grid `coils kz ky kx`."""
+        """The lines on the full grid `coils kz ky kx`, in memory of their own."""
         if isinstance(self.lines, Lines):
-            return self.lines
+            return self.lines.copy()
         grid = Lines(coils, shape)
         grid.merge(self.lines)
         return grid

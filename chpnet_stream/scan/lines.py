@@ -103,15 +103,26 @@ class Lines:
         for z, y in np.argwhere(self.count > 0).tolist():
             yield (z, y), (self.sum[:, z, y], int(self.count[z, y]))
 
+    def copy(self) -> Lines:
+        """The same lines in memory of their own."""
+        new = Lines.__new__(Lines)
+        new.sum, new.count = self.sum.copy(), self.count.copy()
+        return new
+
     @property
     def nbytes(self) -> int:
         """Memory that the sums take."""
         return self.sum.nbytes + self.count.nbytes
 
     def partitions(self, size: int) -> np.ndarray:
-        """Averaged lines, `z coils ky kx`, after the inverse FFT along kz and a crop to `size`."""
-        count = np.maximum(self.count, 1).astype(np.float32)
-        mean = self.sum / count[None, :, :, None]
+        """Averaged lines, `z coils ky kx`, after the inverse FFT along kz and a crop to `size`.
+
+        May share memory with the sums (2-D, nothing measured twice): read it when the slice is
+        over, or take a `copy` first.
+        """
+        mean = self.sum
+        if int(self.count.max()) > 1:
+            mean = mean / np.maximum(self.count, 1).astype(np.float32)[None, :, :, None]
         if mean.shape[1] > 1:
             mean = crop_centre(centred_ifft(mean, axis=1), size, axis=1)
         return np.ascontiguousarray(np.moveaxis(mean, 1, 0))
