@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from chpnet_stream.scan.calibration import RUNNING_MEAN
 from chpnet_stream.scan.slices import SliceAssembler
 from tests.scan.building import Scan, assemble, close, expected, numbers
 
@@ -96,3 +97,56 @@ def test_interleaved_slices_that_wait_come_out_at_the_end():
     assert [len(assembler.feed(a)) for a in scan.made] == [0] * 4
     assert assembler.open_slices == 1
     assert len(assembler.flush()) == 1
+
+
+def test_image_lines_that_calibrate_too_do_not_replace_separate_calibration():
+    scan = Scan.of(acceleration=(2, 1), mode="separate")
+    for ky in range(4, 12):
+        scan.line(ky, 20, scale=10)
+    for n in range(2):
+        for ky in range(0, NY, 2):
+            scan.line(ky, *((21,) if 6 <= ky < 10 else ()), *((8,) * (ky == 14)), repetition=n)
+    slices = assemble(scan)
+    assert len(slices) == 2
+    for made in slices:
+        close(made.calibration, 10 * expected(scan, range(4, 12)))
+
+
+def test_without_separate_lines_those_that_are_image_data_too_calibrate():
+    scan = Scan.of(mode="other")
+    for ky in range(NY):
+        scan.line(ky, *((21,) if 6 <= ky < 10 else ()), *((8,) * (ky == 15)))
+    (made,) = assemble(scan)
+    close(made.calibration, expected(scan, range(6, 10)))
+
+
+def test_header_comes_from_image_data_where_there_is_any():
+    scan = Scan.of(acceleration=(4, 1), mode="embedded", limits={"slice": (0, 0, 0)})
+    scan.line(8, 20)
+    scan.lines([2, 6, 10, 14])
+    (made,) = assemble(scan)
+    assert made.head.idx.kspace_encode_step_1 in (6, 10)
+    assert not made.head.is_flag_set(20)
+
+
+def test_mean_of_interleaved_lines_forgets_slowly():
+    scan = Scan.of(nx=4, ny=4, acceleration=(2, 1), mode="interleaved")
+    old = scan.lines(range(4), scale=1)
+    new = scan.lines(range(4), scale=5)
+    assembler = SliceAssembler(scan.header)
+    means, count = [], 0
+    for n in range(300):
+        for line in old if n < 100 else new:
+            line.idx.repetition = n
+            for made in assembler.feed(line):
+                means.append(np.vdot(wanted_of(scan), made.calibration).real)
+                count += 1
+    norm = np.linalg.norm(wanted_of(scan)) ** 2
+    assert count == 300
+    assert means[99] / norm == pytest.approx(1, rel=1e-4)
+    assert means[100] / norm == pytest.approx(1 + 4 / RUNNING_MEAN, rel=1e-3)
+    assert means[299] / norm == pytest.approx(5, rel=0.01)
+
+
+def wanted_of(scan):
+    return expected(scan, range(4))

@@ -35,3 +35,16 @@ def test_irregular_undersampling_has_nothing_to_miss():
     scan.lines([0, 3, 5, 8, 9, 14])
     (made,) = assemble(scan)
     assert made.complete
+
+
+def test_scans_with_last_flags_wait_for_them():
+    # The regular lines of slice 0 are all there when slice 1 begins; calibration lines follow.
+    scan = Scan.of(acceleration=(2, 1), mode="embedded")
+    scan.lines(range(0, NY, 2), slice=2)
+    scan.lines(range(0, NY, 2), last=(), slice=0)
+    scan.lines(range(0, NY, 2), last=(), slice=1)
+    for n in range(2):
+        scan.lines([7, 9], last=(20, 8), slice=n, flags=1 << 19)
+    slices = assemble(scan)
+    assert [s.counters["slice"] for s in slices] == [2, 0, 1]
+    assert [int(s.sampled.sum()) for s in slices] == [8, 10, 10]
