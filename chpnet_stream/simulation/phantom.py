@@ -218,15 +218,15 @@ class HeadPhantom:
         if z.size == 0 or z.min() > -20 or z.max() < -60:
             return
         side = np.abs(x) - 31
-        orbit = _inside(side, y + 70, z + 40, (19.0, 22.0, 17.0)) > 0
+        orbit = _inside(side, y + 64, z + 40, (19.0, 22.0, 17.0)) > 0
         head = out > Tissue.SKIN
         _paint(out, Tissue.FAT, orbit & head)
-        nerve = np.abs(side + 0.35 * (y + 58)) < 2
-        _paint(out, Tissue.WHITE, orbit & head & nerve & (y > -64) & (np.abs(z + 40) < 3))
-        globe = _inside(side, y + 76, z + 40, (12.0, 12.5, 12.0))
+        nerve = np.abs(side + 0.35 * (y + 52)) < 2
+        _paint(out, Tissue.WHITE, orbit & head & nerve & (y > -58) & (np.abs(z + 40) < 3))
+        globe = _inside(side, y + 70, z + 40, (12.0, 12.5, 12.0))
         _paint(out, Tissue.DURA, globe > -1)
         _paint(out, Tissue.CSF, globe > 0)
-        _paint(out, Tissue.LENS, _inside(side, y + 84, z + 40, (4.5, 2.2, 4.5)) > 0)
+        _paint(out, Tissue.LENS, _inside(side, y + 78, z + 40, (4.5, 2.2, 4.5)) > 0)
         sinus = _inside(x, y + 72, z + 42, (9.0, 22.0, 18.0)) > 0
         _paint(out, Tissue.AIR, sinus & head)
 
