@@ -63,11 +63,6 @@ class Student(nn.Module):
         super().__init__()
         self.config = config
 
-    @property
-    def multiple(self) -> int:
-        """`y` and `x` must be multiples of this (callers pad: `network.problem`)."""
-        return self.config.unshuffle * int(2 ** (len(self.config.widths) - 1))
-
     def forward(self, start: Tensor, adjoint: Tensor, normal: Normal, noise: Tensor) -> Tensor:
         """Reconstruct a batch of slices; all images in the same units.
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
@@ -100,10 +101,14 @@ class Denoiser(nn.Module):
         """`batch inputs y x` to `batch outputs y x` and the finest features.
 
         Args:
-            x: Input; `y` and `x` must be multiples of `multiple`.
+            x: Input of any matrix; air is added below and to the right of it up to a
+                multiple of `multiple`, and taken off the output.
             state: Features that the previous iteration returned (zeros where there is none).
         """
-        folded = self.unshuffle(x)
+        rows, columns = x.shape[2:]
+        folded = self.unshuffle(
+            functional.pad(x, (0, -columns % self.multiple, 0, -rows % self.multiple))
+        )
         if self.state:
             if state is None:
                 shape = (folded.shape[0], self.head.out_channels, *folded.shape[2:])
@@ -119,4 +124,5 @@ class Denoiser(nn.Module):
         for up, fuse, decoder in zip(self.ups, self.fuses, self.decoders, strict=True):
             features = fuse(torch.cat([up(features), skips.pop()], dim=1))
             features = decoder(features)
-        return self.shuffle(self.tail(self.activation(features))), features
+        image = self.shuffle(self.tail(self.activation(features)))
+        return image[..., :rows, :columns], features

@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from chpnet_stream.physics.operators import Downsampling, LinearOperator
+from chpnet_stream.physics.operators import ColumnSense, Downsampling, LinearOperator
 
 
 def to_channels(x: Tensor) -> Tensor:
@@ -52,6 +52,18 @@ class GramNormal:
         b = self.imag @ columns
         out = torch.stack([a[..., 0] - b[..., 1], a[..., 1] + b[..., 0]], dim=1)  # batch 2 x y
         return out.transpose(-1, -2)
+
+
+class ColumnNormal:
+    """A* A by transforms along `y` (`physics.operators.ColumnSense`): PyTorch on a CPU."""
+
+    def __init__(self, operator: ColumnSense) -> None:
+        self.operator = operator
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Image `batch 2 y x` to `batch 2 y x`."""
+        columns = torch.view_as_complex(x.permute(0, 3, 2, 1).contiguous())
+        return torch.view_as_real(self.operator.normal_columns(columns)).permute(0, 3, 2, 1)
 
 
 class OperatorNormal:

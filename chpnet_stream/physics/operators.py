@@ -121,3 +121,30 @@ class GramOperator:
     def normal(self, x: Tensor) -> Tensor:
         """A* A x for an image `... y x`."""
         return apply_gram(self.gram, x)
+
+
+class ColumnSense:
+    """The normal operator of a phase-encode mask by transforms along `y` only.
+
+    When whole readouts are measured the transforms along `x` cancel, and shifts of the origin
+    cancel too: A* A x = sum_c conj(S_c) F_y^-1 m F_y S_c x. Memory is laid out with `y`
+    innermost, which makes it the fastest form on a CPU for up to about ten coils.
+
+    Args:
+        maps: Complex sensitivities `... coils y x`.
+        weights: Real `... ky`, 0 where not measured.
+    """
+
+    def __init__(self, maps: Tensor, weights: Tensor) -> None:
+        self.maps = maps.mT.contiguous()  # ... coils x y
+        self.conjugate = self.maps.conj().resolve_conj()
+        self.weights = torch.fft.ifftshift(weights, dim=-1)[..., None, None, :]
+
+    def normal_columns(self, x: Tensor) -> Tensor:
+        """A* A x for an image stored as `... x y`."""
+        kspace = torch.fft.fft(self.maps * x.unsqueeze(-3), dim=-1) * self.weights
+        return (self.conjugate * torch.fft.ifft(kspace, dim=-1)).sum(-3)
+
+    def normal(self, x: Tensor) -> Tensor:
+        """A* A x for an image `... y x`."""
+        return self.normal_columns(x.mT).mT

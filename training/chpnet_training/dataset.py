@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from chpnet_stream.network.normal import GramNormal, to_channels
+from chpnet_stream.network.normal import ColumnNormal, Normal, to_channels
 from chpnet_stream.physics.classical import cg_sense
-from chpnet_stream.physics.operators import apply_gram, sense_gram
+from chpnet_stream.physics.operators import ColumnSense
 from chpnet_training.simulation import Sample, SimulationConfig, simulate_samples
 from chpnet_training.sources import SourceBank
 
 START_REGULARIZATION = 1e-2
-START_ITERATIONS = 10
+START_ITERATIONS = 6
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Batch:
     start: Tensor
     adjoint: Tensor
     target: Tensor
-    normal: GramNormal
+    normal: Normal
     noise: Tensor
 
 
@@ -103,19 +103,19 @@ def collate(samples: list[Sample]) -> Batch:
     maps = torch.stack([s.maps for s in samples])
     adjoint = torch.stack([s.adjoint for s in samples])
     target = torch.stack([s.target for s in samples])
-    gram = torch.stack([sense_gram(m, w) for m, w in zip(maps, mask, strict=True)])
+    operator = ColumnSense(maps, mask)
     start = cg_sense(
-        lambda x: apply_gram(gram, x),
-        adjoint,
+        operator.normal_columns,
+        adjoint.mT.contiguous(),
         regularization=START_REGULARIZATION,
         iterations=START_ITERATIONS,
         tolerance=0.0,
-    )
+    ).mT
     noise = torch.tensor([s.noise for s in samples]).reshape(-1, 1, 1, 1)
     return Batch(
         to_channels(start),
         to_channels(adjoint),
         to_channels(target),
-        GramNormal(gram.real.contiguous(), gram.imag.contiguous()),
+        ColumnNormal(operator),
         noise,
     )

@@ -33,10 +33,10 @@ class SimulationConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    matrix_y: tuple[int, int] = Field((128, 240), description="phase-encode lines, from, to")
+    matrix_y: tuple[int, int] = Field((120, 200), description="phase-encode lines, from, to")
     matrix_x: tuple[int, int] = Field((160, 256), description="readout samples, from, to")
     multiple: int = Field(8, ge=1, description="lines are a multiple of this")
-    strip: int = Field(96, ge=16, description="image columns that one sample keeps")
+    strip: int = Field(80, ge=16, description="image columns that one sample keeps")
     strips: int = Field(2, ge=1, description="samples taken from one simulated slice")
     coils: tuple[int, int] = (4, 16)
     virtual_coils: int = Field(8, ge=1)
