@@ -53,11 +53,17 @@ class StudentConfig(BaseModel):
 
 
 class Student(nn.Module):
-    """What both students share: the configuration and the sizes they accept.
+    """What both students share: the configuration and their denoisers.
+
+    Everything but the denoisers is a few vector operations and the task's A* A. An inference
+    engine therefore replaces the denoisers (`denoisers`) and nothing else: the
+    iterations are written down once, here, whatever the engine.
 
     Args:
         config: The architecture.
     """
+
+    denoisers: nn.ModuleList
 
     def __init__(self, config: StudentConfig) -> None:
         super().__init__()
@@ -86,13 +92,17 @@ class CHPNet(Student):
     def __init__(self, config: StudentConfig) -> None:
         super().__init__(config)
         c = config.channels
-        self.denoiser = Denoiser(
-            c + 1,
-            c,
-            config.widths,
-            blocks=config.blocks,
-            unshuffle=config.unshuffle,
-            up_kernel=config.up_kernel,
+        self.denoisers = nn.ModuleList(
+            [
+                Denoiser(
+                    c + 1,
+                    c,
+                    config.widths,
+                    blocks=config.blocks,
+                    unshuffle=config.unshuffle,
+                    up_kernel=config.up_kernel,
+                )
+            ]
         )
         self.delta = nn.Parameter(torch.full((config.iterations,), 1.0))
         self.eta = nn.Parameter(torch.full((config.iterations,), 0.1))
@@ -102,7 +112,7 @@ class CHPNet(Student):
         x = start
         sigma = noise.expand(-1, 1, *x.shape[2:])
         for t in range(self.config.iterations):
-            change, _ = self.denoiser(torch.cat([x, sigma], dim=1))
+            change, _ = self.denoisers[0](torch.cat([x, sigma], dim=1), None)
             data = normal(x) - adjoint
             x = x - self.delta[t] * (data - self.eta[t] * change)
         return x

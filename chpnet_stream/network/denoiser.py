@@ -75,6 +75,7 @@ class Denoiser(nn.Module):
         up_kernel: int = 3,
     ) -> None:
         super().__init__()
+        self.fold = unshuffle
         fold = unshuffle**2
         self.unshuffle = nn.PixelUnshuffle(unshuffle) if unshuffle > 1 else nn.Identity()
         self.shuffle = nn.PixelShuffle(unshuffle) if unshuffle > 1 else nn.Identity()

@@ -1,0 +1,47 @@
+"""What every engine can do. An engine knows tensors, no slices and no scans."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from chpnet_stream.network.card import ModelCard
+from chpnet_stream.network.normal import Normal
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The input of a student (`network.chpnet.Student.forward`), on one device.
+
+    Attributes:
+        start: First image, `batch channels y x`, float32.
+        adjoint: A* y, `batch channels y x`, float32.
+        normal: A* A.
+        noise: Standard deviation of the noise's real part, `batch 1 1 1`, float32.
+    """
+
+    start: Tensor
+    adjoint: Tensor
+    normal: Normal
+    noise: Tensor
+
+
+class Engine(Protocol):
+    """A loaded model, ready to run."""
+
+    name: str
+    """Name for tables, headers and logs."""
+    card: ModelCard
+    """The model that it runs."""
+    device: torch.device
+    """Where its inputs must be."""
+
+    def run(self, problem: Problem) -> Tensor:
+        """Reconstruct: `batch channels y x`, float32, on the same device.
+
+        Raises:
+            EngineError: If the engine fails.
+        """

@@ -1,0 +1,68 @@
+"""Model cards: what a model is, what it was trained on, and the checksums of its files."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from chpnet_stream.network.chpnet import StudentConfig
+
+
+class TrainingData(BaseModel):
+    """One source of training images."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    licence: str
+    images: int = Field(ge=0)
+
+
+class ModelCard(BaseModel):
+    """The card that lies beside a model's files, as `<name>.json`.
+
+    Attributes:
+        name: Name of the model, also the beginning of its files' names.
+        format: Version of this layout.
+        student: Architecture.
+        weights_sha256: Checksum of `<name>.safetensors`.
+        onnx_sha256: Checksums of `<name>.<i>.onnx`, one for each denoiser.
+        parameters: Number of weights.
+        gmac_320: Multiply-accumulates in convolutions for a 320 x 320 slice, in 10^9.
+        start_iterations: CG-SENSE iterations of the starting image it was trained with.
+        start_regularization: CG-SENSE regularization of that image.
+        data: What it was trained on.
+        recipe: The recipe, as the training program read it.
+        steps: Optimizer steps done.
+        seed: Seed of the training.
+        metrics: Scores with the names of the data they were measured on.
+        licence: Licence of the weights.
+        limits: What it was not made or tested for.
+        training: How it was trained: alone, or by which distillation.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    format: Literal[1] = 1
+    student: StudentConfig
+    weights_sha256: str
+    onnx_sha256: tuple[str, ...]
+    parameters: int
+    gmac_320: float
+    start_iterations: int = Field(ge=1)
+    start_regularization: float = Field(ge=0)
+    data: tuple[TrainingData, ...]
+    recipe: dict[str, object]
+    steps: int
+    seed: int
+    metrics: dict[str, dict[str, float]]
+    licence: str
+    limits: tuple[str, ...]
+    training: str
+
+    @property
+    def checksum(self) -> str:
+        """Short checksum that identifies the weights in headers and tables."""
+        return self.weights_sha256[:12]

@@ -1,0 +1,128 @@
+"""Finding, checking and loading trained students."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from chpnet_stream.errors import ModelError
+from chpnet_stream.network.card import ModelCard
+from chpnet_stream.network.chpnet import Student, build_student
+
+MODELS = Path(__file__).parent.parent / "models"
+DEFAULT_MODEL = "chpnet-rt"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model on disk: its card and the folder of its files."""
+
+    card: ModelCard
+    folder: Path
+
+    @property
+    def weights(self) -> Path:
+        """The safetensors file."""
+        return self.folder / f"{self.card.name}.safetensors"
+
+    def onnx(self, denoiser: int) -> Path:
+        """The ONNX graph of one denoiser."""
+        return self.folder / f"{self.card.name}.{denoiser}.onnx"
+
+    def verify(self) -> None:
+        """Check all files against the card.
+
+        Raises:
+            ModelError: If one is missing or differs.
+        """
+        check_file(self.weights, self.card.weights_sha256)
+        for i, checksum in enumerate(self.card.onnx_sha256):
+            check_file(self.onnx(i), checksum)
+
+
+def check_file(path: Path, sha256: str) -> bytes:
+    """Read a file and make sure that it is the one the card means.
+
+    Args:
+        path: The file.
+        sha256: Its checksum as the card has it.
+
+    Returns:
+        The file's content.
+
+    Raises:
+        ModelError: If it cannot be read or its checksum differs.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"expected the model file {path}, found: {error.strerror}") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise ModelError(
+            f"{path}: expected SHA-256 {sha256[:12]}..., found {found[:12]}...; "
+            "the file is damaged or of another model: install it again"
+        )
+    return content
+
+
+def installed_models() -> list[str]:
+    """Names of the models that came with the package."""
+    return sorted(path.stem for path in MODELS.glob("*.json"))
+
+
+def find_model(name: str | Path) -> Model:
+    """Find a model by its name or by the path of its card.
+
+    Args:
+        name: Name of an installed model, or the path of a `.json` card whose files lie beside it.
+
+    Raises:
+        ModelError: If there is no such model or the card can't be understood.
+    """
+    path = Path(name)
+    if path.suffix != ".json":
+        path = MODELS / f"{name}.json"
+        if not path.is_file():
+            known = installed_models()
+            near = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"installed: {', '.join(known)}"
+            raise ModelError(f"expected an installed model or a card (.json), found '{name}'; {hint}")
+    try:
+        card = ModelCard.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ModelError(f"expected a model card, found: {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ModelError(
+            f"{path}: expected a model card of format 1, found: {str(error).splitlines()[0]}"
+        ) from error
+    if card.name != path.stem:
+        raise ModelError(
+            f"{path}: expected a card named as its file, found the card of '{card.name}'"
+        )
+    return Model(card, path.parent)
+
+
+def load_student(model: Model) -> Student:
+    """Build the student of a model and load its weights, checked and without pickle.
+
+    Raises:
+        ModelError: If the weights are missing, damaged or of another architecture.
+    """
+    import torch
+    from safetensors.torch import load
+
+    state = load(check_file(model.weights, model.card.weights_sha256))
+    student = build_student(model.card.student)
+    try:
+        student.load_state_dict({key: value.float() for key, value in state.items()})
+    except RuntimeError as error:
+        raise ModelError(
+            f"{model.weights}: expected the weights of {model.card.student.architecture}, "
+            f"found others: {str(error).splitlines()[0]}"
+        ) from error
+    for parameter in student.parameters():
+        parameter.requires_grad_(False)
+    return student.eval().to(memory_format=torch.channels_last)

@@ -1,0 +1,202 @@
+"""From a training checkpoint to a model: safetensors, ONNX graphs and the card."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from chpnet_stream.errors import ModelError
+from chpnet_stream.network.card import ModelCard, TrainingData
+from chpnet_stream.network.chpnet import Student, build_student
+from chpnet_stream.network.denoiser import Denoiser
+
+OPSET = 18
+
+
+class _Stateless(nn.Module):
+    """A denoiser without state as a graph with one input and one output."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+
+    def forward(self, x: Tensor) -> Tensor:
+        image: Tensor = self.denoiser(x)[0]
+        return image
+
+
+def export_denoiser(denoiser: Denoiser, path: Path) -> None:
+    """Write one denoiser as an ONNX graph with half-precision weights and float32 arithmetic.
+
+    Inputs are `x` (`batch channels y x`) and, where it keeps one, `state`; batch and matrix
+    are dynamic, the matrix a multiple of the denoiser's `multiple`.
+
+    Args:
+        denoiser: The network, whose weights must be representable in float16.
+        path: File to write, atomically.
+    """
+    from torch.export import Dim
+
+    batch, rows, columns = Dim("batch"), Dim("rows"), Dim("columns")
+    m, f = denoiser.multiple, denoiser.fold
+    inputs = denoiser.head.in_channels - (denoiser.head.out_channels if denoiser.state else 0)
+    x = torch.zeros(2, inputs // f**2, 5 * m, 7 * m)
+    shape_x = {0: batch, 2: m * rows, 3: m * columns}
+    plain = denoiser.to(memory_format=torch.contiguous_format).eval()
+    arguments: tuple[Tensor, ...] = (x,)
+    shapes: tuple[dict[int, Any], ...] = (shape_x,)
+    names, outputs, graph = ["x"], ["image"], _Stateless(plain)
+    if denoiser.state:
+        state = torch.zeros(2, denoiser.head.out_channels, 5 * m // f, 7 * m // f)
+        arguments, names, outputs, graph = (x, state), ["x", "state"], ["image", "features"], plain
+        shapes = (shape_x, {0: batch, 2: (m // f) * rows, 3: (m // f) * columns})
+    quiet = logging.getLogger("torch.onnx")
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                graph,
+                arguments,
+                dynamo=True,
+                opset_version=OPSET,
+                dynamic_shapes=shapes,
+                input_names=names,
+                output_names=outputs,
+                external_data=False,
+                verbose=False,
+            )
+    finally:
+        quiet.setLevel(level)
+    if program is None:
+        raise ModelError(f"{path.name}: the ONNX exporter returned nothing")
+    content = _halve_weights(program.model_proto).SerializeToString()
+    _write(path, content)
+
+
+def _halve_weights(proto: Any) -> Any:
+    """Store float32 weights as float16, cast back by the graph: half the size, same arithmetic."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    casts = []
+    for weight in proto.graph.initializer:
+        if weight.data_type != TensorProto.FLOAT:
+            continue
+        values = numpy_helper.to_array(weight)
+        half = values.astype(np.float16)
+        if values.size < 256 or not np.array_equal(half.astype(np.float32), values):
+            continue
+        name = weight.name
+        weight.CopyFrom(numpy_helper.from_array(half, name=f"{name}.half"))
+        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+    for cast in reversed(casts):
+        proto.graph.node.insert(0, cast)
+    del proto.graph.value_info[:]
+    proto.metadata_props.clear()
+    for node in proto.graph.node:  # traces of the exporter's machine
+        node.metadata_props.clear()
+        node.doc_string = ""
+    return proto
+
+
+def round_to_half(student: Student) -> Student:
+    """Round all weights to the nearest float16, in place, so that every engine has the same."""
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.copy_(parameter.half().float())
+    return student
+
+
+def conv_gmac(student: Student, size: int = 320) -> float:
+    """Multiply-accumulates of all convolutions for a `size` x `size` slice, in 10^9."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    c = student.config.channels
+    image, noise = torch.zeros(1, c, size, size), torch.full((1, 1, 1, 1), 0.01)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        student(image, image, lambda x: x, noise)
+    return float(counter.get_total_flops()) / 2e9
+
+
+def export_model(
+    checkpoint: Path,
+    folder: Path,
+    *,
+    name: str | None = None,
+    data: tuple[TrainingData, ...],
+    metrics: dict[str, dict[str, float]],
+    limits: tuple[str, ...],
+    training: str,
+) -> Path:
+    """Write the averaged student of a checkpoint as a model.
+
+    Args:
+        checkpoint: File of `chpnet_training.train`.
+        folder: Where the card and the files go.
+        name: Name of the model; by default the recipe's.
+        data: Training data for the card.
+        metrics: Scores for the card.
+        limits: What the model was not made for.
+        training: How it was trained, in words.
+
+    Returns:
+        Path of the card.
+    """
+    from safetensors.torch import save
+
+    from chpnet_training.dataset import START_ITERATIONS, START_REGULARIZATION
+    from chpnet_training.recipe import Recipe
+
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    recipe = Recipe.model_validate(state["recipe"])
+    student = build_student(recipe.student)
+    student.load_state_dict(state["average"])
+    round_to_half(student.eval())
+    name = name or recipe.name
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {key: value.half().contiguous() for key, value in student.state_dict().items()}
+    content = save(weights)
+    _write(folder / f"{name}.safetensors", content)
+    sums = []
+    for i, denoiser in enumerate(student.denoisers):
+        if not isinstance(denoiser, Denoiser):
+            raise ModelError(f"expected a Denoiser, found {type(denoiser).__name__}")
+        path = folder / f"{name}.{i}.onnx"
+        export_denoiser(denoiser, path)
+        sums.append(hashlib.sha256(path.read_bytes()).hexdigest())
+    card = ModelCard(
+        name=name,
+        student=recipe.student,
+        weights_sha256=hashlib.sha256(content).hexdigest(),
+        onnx_sha256=tuple(sums),
+        parameters=sum(p.numel() for p in student.parameters()),
+        gmac_320=round(conv_gmac(student), 3),
+        start_iterations=START_ITERATIONS,
+        start_regularization=START_REGULARIZATION,
+        data=data,
+        recipe=recipe.model_dump(mode="json"),
+        steps=int(state["step"]),
+        seed=recipe.seed,
+        metrics=metrics,
+        licence="MIT",
+        limits=limits,
+        training=training,
+    )
+    path = folder / f"{name}.json"
+    _write(path, card.model_dump_json(indent=2).encode() + b"\n")
+    return path
+
+
+def _write(path: Path, content: bytes) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(content)
+    os.replace(part, path)
