@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from chpnet_stream.cli.formatter import show
 
 if TYPE_CHECKING:
     from chpnet_stream.simulation.options import SimulationOptions
@@ -199,11 +200,7 @@ def command(out: Path, overwrite: bool, as_json: bool, **choices: Any) -> None:
             overwrite=overwrite,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    rows = _summary(options, scan)
-    if as_json:
-        click.echo(json.dumps(rows))
-    else:
-        _print_table(rows)
+    show(_summary(options, scan), title="Simulated scan", as_json=as_json)
 
 
 def _summary(options: SimulationOptions, scan: SimulatedScan) -> dict[str, Any]:
@@ -227,15 +224,3 @@ def _summary(options: SimulationOptions, scan: SimulatedScan) -> dict[str, Any]:
         "noise_sigma": scan.noise_sigma,
         "seed": options.seed,
     }
-
-
-def _print_table(rows: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="Simulated scan", show_header=False, title_justify="left")
-    for name, value in rows.items():
-        text = " x ".join(f"{part:g}" for part in value) if isinstance(value, list) else value
-        shown = f"{text:.4g}" if isinstance(text, float) else str(text)
-        table.add_row(name.replace("_", " "), shown)
-    Console().print(table)
