@@ -30,13 +30,16 @@ def espirit(
     crop: float = 0.8,
     squarings: int = 5,
     columns: slice | None = None,
+    coarse: int = 2,
 ) -> CoilMaps:
     """Estimate sensitivities from fully sampled calibration lines by ESPIRiT.
 
     Uecker et al., Magn Reson Med 2014;71:990. The image-domain matrix of every pixel is
     evaluated from the ``2 kernel - 1`` lags of the kernels' autocorrelation, so that no
     kernel is ever zero-padded to the image; its leading eigenvector is found by repeated
-    squaring of the matrix.
+    squaring of the matrix. The projection of one vector onto these eigenvectors varies slowly
+    from pixel to pixel, so that it is computed on every `coarse`-th pixel of both axes and
+    interpolated.
 
     Args:
         calibration: Complex k-space `coils ky kx` around the centre, as sampled on the
@@ -49,14 +52,19 @@ def espirit(
             from one to zero in a band of 0.1 around it.
         squarings: The eigenvectors take ``2 ** squarings`` power iterations.
         columns: Evaluate only these image columns.
+        coarse: Distance of the pixels at which the eigenvectors are computed; 1 computes
+            every pixel.
 
     Returns:
-        Maps and support on the matrix `shape` (or its `columns`). The phase is that of the first principal
-        component of the coils.
+        Maps and support on the matrix `shape` (or its `columns`). The phase is that of the
+        first principal component of the coils.
 
     Raises:
-        ValueError: If the calibration region is smaller than the kernel or has no signal.
+        ValueError: If the calibration region is smaller than the kernel or has no signal, or
+            `coarse` is not positive.
     """
+    if coarse < 1:
+        raise ValueError(f"expected a distance of at least one pixel, found coarse={coarse}")
     coils, n_ky, n_kx = calibration.shape
     if min(n_ky, n_kx) < kernel:
         raise ValueError(
@@ -74,19 +82,28 @@ def espirit(
 
     lags = _autocorrelation(kernels)  # coils coils ly lx
     reach = torch.arange(-(kernel - 1), kernel, device=data.device)
-    rows_at, columns_at = (_positions(size, data.device) for size in shape)
+    rows_at, columns_at = (torch.arange(size, device=data.device) for size in shape)
     columns_at = columns_at[columns] if columns is not None else columns_at
-    shape = (len(rows_at), len(columns_at))
-    gram = _at_pixels(lags, reach, (rows_at, columns_at))  # pixels coils coils
+    grid = [_nodes(pixels, coarse) for pixels in (rows_at, columns_at)]
+    positions = [(n - size // 2) / size for (n, _), size in zip(grid, shape, strict=True)]
+    gram = _at_pixels(lags, reach, (positions[0], positions[1]))  # pixels coils coils
     vector, eigenvalue = _leading_eigenvector(gram, squarings)
 
     covariance = torch.einsum("cyx,dyx->cd", data, data.conj())
     principal = torch.linalg.eigh(covariance)[1][:, -1]
     reference = vector @ principal.conj()
-    vector = vector * torch.sgn(reference).conj()[:, None]
-    support = ((eigenvalue - (crop - 0.05)) / 0.1).clamp(0.0, 1.0)
-    maps = vector.mT.reshape(coils, *shape) * (support > 0).reshape(shape)
-    return CoilMaps(maps.contiguous(), support.reshape(shape))
+    nodes = (len(positions[0]), len(positions[1]))
+    if coarse == 1:
+        vector = vector * torch.sgn(reference).conj()[:, None]
+        maps, value = vector.mT.reshape(coils, *nodes), eigenvalue.reshape(nodes)
+    else:  # unlike the phase of the eigenvectors, their projections have no jumps
+        projected = (vector * reference.conj()[:, None]).mT.reshape(coils, *nodes)
+        maps = _interpolate(projected, grid[0][1], grid[1][1])
+        norm = maps.abs().square().sum(0).sqrt()
+        maps = maps / norm.clamp_min(torch.finfo(norm.dtype).tiny)
+        value = _interpolate(eigenvalue.reshape(nodes), grid[0][1], grid[1][1])
+    support = ((value - (crop - 0.05)) / 0.1).clamp(0.0, 1.0)
+    return CoilMaps((maps * (support > 0)).contiguous(), support)
 
 
 def _autocorrelation(kernels: Tensor) -> Tensor:
@@ -99,9 +116,33 @@ def _autocorrelation(kernels: Tensor) -> Tensor:
     return lags[..., order, :][..., order] / size**2
 
 
-def _positions(size: int, device: torch.device) -> Tensor:
-    """Pixel positions along an axis, as a share of the field of view, centre at zero."""
-    return (torch.arange(size, device=device) - size // 2) / size
+def _nodes(pixels: Tensor, distance: int, taps: int = 6) -> tuple[Tensor, Tensor]:
+    """Nodes that carry the interpolation of `pixels`, and its weights `pixels nodes`.
+
+    The weights are those of the polynomial through the `taps` nearest nodes (Lagrange). Nodes
+    may lie outside the matrix, where the maps go on periodically.
+    """
+    if distance == 1:
+        return pixels, torch.eye(len(pixels), device=pixels.device)
+    below = torch.div(pixels, distance, rounding_mode="floor")
+    first = int(below.min()) - (taps // 2 - 1)
+    nodes = torch.arange(first, int(below.max()) + taps // 2 + 1, device=pixels.device)
+    share = pixels / distance - below
+    offsets = range(1 - taps // 2, taps // 2 + 1)
+    weights = torch.zeros((len(pixels), len(nodes)), device=pixels.device)
+    for offset in offsets:
+        weight = torch.ones_like(share)
+        for other in offsets:
+            if other != offset:
+                weight = weight * (share - other) / (offset - other)
+        weights[torch.arange(len(pixels)), below + offset - first] = weight
+    return distance * nodes, weights
+
+
+def _interpolate(values: Tensor, along_y: Tensor, along_x: Tensor) -> Tensor:
+    """Values on the nodes, `... y x`, to the pixels, by matrices `pixels nodes`."""
+    weights = along_y.to(values.dtype), along_x.to(values.dtype)
+    return weights[0] @ (values @ weights[1].mT)
 
 
 def _at_pixels(lags: Tensor, reach: Tensor, positions: tuple[Tensor, Tensor]) -> Tensor:

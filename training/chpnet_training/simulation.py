@@ -116,7 +116,7 @@ def simulate_samples(
     for _ in range(config.strips):
         left = int(rng.integers(0, columns - config.strip + 1))
         part = slice(left, left + config.strip)
-        maps = espirit(calibration, (lines, columns), columns=part, squarings=5).maps
+        maps = espirit(calibration, (lines, columns), columns=part, coarse=1).maps
         mask = draw_mask(lines, width, config, rng)
         adjoint = combine(ifft(hybrid[:, :, part] * mask[:, None], dim=-2), maps)
         target = combine(clean[:, :, part], maps)
@@ -191,7 +191,7 @@ def _place(source: Tensor, fine: tuple[int, int], rng: np.random.Generator) -> T
 
 
 def _contrast(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """Another weighting: a gamma, a random monotone curve, or bright turned dark inside the head."""
+    """Another weighting: a gamma, a random monotone curve, or tissues that change places."""
     kind = rng.random()
     if kind < 0.35:
         return image.clamp_min(0) ** float(np.exp(rng.uniform(-0.5, 0.5)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,7 +188,7 @@ class Training:
         }
         whole = path.with_suffix(".tmp")
         torch.save(state, whole)
-        os.replace(whole, path)
+        whole.replace(path)
 
     def _load(self, path: Path) -> None:
         state = torch.load(path, map_location=self.fabric.device, weights_only=True)
