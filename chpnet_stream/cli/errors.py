@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -25,21 +25,29 @@ traceback_logger.propagate = False
 
 
 class ErrorReporter:
-    """Runs a command and turns whatever comes out of it into an exit code and one line."""
+    """Runs a command and turns whatever comes out of it into an exit code and one line.
 
-    def __init__(self) -> None:
+    Args:
+        program: Name before every line, and of the folder of the log files.
+        packages: Packages whose log records are shown, beside chpnet_stream.
+    """
+
+    def __init__(self, program: str = PROGRAM, packages: Sequence[str] = ()) -> None:
+        self.program = program
+        self._loggers = (logger, *(logging.getLogger(name) for name in packages))
         self._log_file: Path | None = None
 
     def start_logging(self, *, debug: bool, verbose: bool) -> None:
         """Sends log records to stderr (warnings; more with `verbose`), with `debug` to a file."""
         terminal = logging.StreamHandler(sys.stderr)
-        terminal.setFormatter(_TerminalFormatter())
+        terminal.setFormatter(_TerminalFormatter(self.program))
         terminal.setLevel(logging.INFO if verbose else logging.WARNING)
-        logger.handlers = [terminal]
+        for shown in self._loggers:
+            shown.handlers = [terminal]
+            shown.propagate = False
+            shown.setLevel(logging.DEBUG if debug else terminal.level)
         # Without a log file there is nowhere for a traceback to go.
         traceback_logger.handlers = [logging.NullHandler()]
-        logger.propagate = False
-        logger.setLevel(logging.DEBUG if debug else terminal.level)
         if debug:
             self._open_log_file()
 
@@ -80,20 +88,23 @@ class ErrorReporter:
             self._tell(f"unexpected {type(error).__name__}: {error}", self._log_file)
             return EXIT_UNEXPECTED
         if self._log_file is not None:
-            click.echo(f"{PROGRAM}: log: {self._log_file}", err=True)
+            click.echo(f"{self.program}: log: {self._log_file}", err=True)
         return result if isinstance(result, int) else 0
 
     def _tell(self, message: str, log: Path | None = None) -> None:
         where = f" [log: {log}]" if log is not None else ""
-        click.echo(f"{PROGRAM}: error: {' '.join(message.split())}{where}", err=True)
+        click.echo(f"{self.program}: error: {' '.join(message.split())}{where}", err=True)
 
     def _open_log_file(self) -> None:
         if self._log_file is not None:
             return
-        self._log_file = _log_folder() / time.strftime(f"%Y%m%d-%H%M%S-{os.getpid()}.log")
+        self._log_file = _log_folder(self.program) / time.strftime(
+            f"%Y%m%d-%H%M%S-{os.getpid()}.log"
+        )
         log = logging.FileHandler(self._log_file, encoding="utf-8")
         log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        logger.addHandler(log)
+        for shown in self._loggers:
+            shown.addHandler(log)
         traceback_logger.handlers = [log]
         traceback_logger.setLevel(logging.DEBUG)
         traceback_logger.debug("command line: %s", sys.argv)
@@ -102,14 +113,20 @@ class ErrorReporter:
 class _TerminalFormatter(logging.Formatter):
     """One line a record, never a traceback: those belong into the log file."""
 
+    def __init__(self, program: str) -> None:
+        super().__init__()
+        self._program = program
+
     def format(self, record: logging.LogRecord) -> str:
-        return f"{PROGRAM}: {record.levelname.lower()}: {' '.join(record.getMessage().split())}"
+        return (
+            f"{self._program}: {record.levelname.lower()}: {' '.join(record.getMessage().split())}"
+        )
 
 
-def _log_folder() -> Path:
-    """$XDG_STATE_HOME/chpnet-stream, by default below ~/.local/state; else the temporary folder."""
+def _log_folder(program: str) -> Path:
+    """$XDG_STATE_HOME/<program>, by default below ~/.local/state; else the temporary folder."""
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    folder = Path(state) / PROGRAM
+    folder = Path(state) / program
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:

@@ -100,7 +100,10 @@ def text_of(value: Any, unit: str = "") -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {text_of(part)}" for key, part in value.items())
+        labels = {key: _label(str(key)) for key in value}
+        return ", ".join(
+            f"{labels[k][0]} {text_of(part, labels[k][1])}" for k, part in value.items()
+        )
     if isinstance(value, list | tuple):
         if all(_is_number(part) for part in value):
             return " x ".join(text_of(part) for part in value) + (f" {unit}" if unit else "")

@@ -22,7 +22,7 @@ from chpnet_stream.cli.formatter import show, show_list, text_of
         ((256, 192), "", "256 x 192"),
         ([280.0, 210.0], "mm", "280 x 210 mm"),
         (["one", "two"], "", "one\ntwo"),
-        ({"slice": 3, "set": 1}, "", "slice 3, set 1"),
+        ({"slice": 3, "psnr_db": 35.25}, "", "slice 3, psnr 35.25 dB"),
         ("a\x1b[31mred", "", "a?[31mred"),
     ],
 )
