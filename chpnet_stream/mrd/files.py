@@ -83,6 +83,11 @@ class ScanFile:
         """Waveforms stored beside the acquisitions."""
         return 0 if self._waveforms is None else int(self._waveforms.shape[0])
 
+    def stored_array(self, name: str) -> Any:
+        """An array that lies beside the acquisitions in the group; None where there is none."""
+        found = self._group.get(name)
+        return None if found is None else found[()]
+
     def close(self) -> None:
         """Close the file; closing twice is no error."""
         self._file.close()

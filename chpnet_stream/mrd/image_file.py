@@ -20,6 +20,18 @@ UINT16_TOP = 32767
 _DTYPES = {"float32": np.float32, "complex64": np.complex64, "uint16": np.uint16}
 
 
+def refuse_existing(path: Path, *, overwrite: bool) -> None:
+    """Check early that an output may be written.
+
+    Raises:
+        OutputExistsError: it is there already and must not be replaced.
+    """
+    if path.exists() and not overwrite:
+        raise OutputExistsError(
+            f"{path} exists already; choose another name or allow it with --overwrite"
+        )
+
+
 @dataclass
 class _Series:
     """What is known of one series while it is being written."""
@@ -154,10 +166,7 @@ class ImageFile:
             raise OutputError(f"can't write {self.path}: {error}") from error
 
     def _refuse_existing(self) -> None:
-        if self.path.exists() and not self._overwrite:
-            raise OutputExistsError(
-                f"{self.path} exists already; choose another name or allow it with --overwrite"
-            )
+        refuse_existing(self.path, overwrite=self._overwrite)
 
     def _begin(self, number: int, data: np.ndarray) -> _Series:
         if data.dtype not in (np.float32, np.complex64):

@@ -1,0 +1,205 @@
+"""`chpnet-stream offline`: a scan in a file becomes images in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chpnet_stream.cli.formatter import show, show_list
+
+if TYPE_CHECKING:
+    from chpnet_stream.offline import OfflineReport
+
+
+@click.command("offline")
+@click.argument("source", metavar="IN.h5", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="ISMRMRD file of the images. [default: IN_images.h5 beside the input]",
+)
+@click.option(
+    "--group", default="dataset", show_default=True, help="HDF5 group of the scan in its file."
+)
+@click.option(
+    "--method",
+    type=click.Choice(["chpnet", "cg-sense", "zero-filled", "rss"]),
+    default="chpnet",
+    show_default=True,
+    help="Reconstruction. chpnet falls back to cg-sense where a check fails.",
+)
+@click.option(
+    "--model",
+    default="chpnet-rt",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="An installed model (see `chpnet-stream models`) or the .json card of another.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "onnx", "pytorch"]),
+    default="auto",
+    show_default=True,
+    help="Inference engine. auto: PyTorch on a GPU, ONNX Runtime on a CPU.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "uint16"]),
+    default="float32",
+    show_default=True,
+    help="Pixels. uint16 has one scale for the whole series (RescaleSlope in the meta).",
+)
+@click.option("--series", type=int, default=1, show_default=True, help="image_series_index.")
+@click.option(
+    "--virtual-coils",
+    type=click.IntRange(1, 64),
+    default=8,
+    show_default=True,
+    help="Most coils after compression.",
+)
+@click.option("--flip-rows", is_flag=True, help="Reverse the order of image rows (y).")
+@click.option("--flip-columns", is_flag=True, help="Reverse the order of image columns (x).")
+@click.option(
+    "--png",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write every image as a PNG, all with one window.",
+)
+@click.option(
+    "--compare",
+    "compare_methods",
+    is_flag=True,
+    help="Write a picture of zero-filled, CG-SENSE and chpnet for the middle slice; with errors "
+    "where the truth is known. A fully sampled scan is undersampled for it.",
+)
+@click.option(
+    "--undersample",
+    "acceleration",
+    type=click.IntRange(2, 16),
+    metavar="R",
+    help="Keep every R-th line and 24 calibration lines of a fully sampled scan.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    help="CPU threads. [default: all cores]",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing output file.")
+@click.option("--json", "as_json", is_flag=True, help="Print the closing table as JSON.")
+def command(
+    source: Path,
+    out: Path | None,
+    group: str,
+    method: str,
+    model: str,
+    engine: str,
+    dtype: str,
+    series: int,
+    virtual_coils: int,
+    flip_rows: bool,
+    flip_columns: bool,
+    png: Path | None,
+    compare_methods: bool,
+    acceleration: int | None,
+    threads: int | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Reconstruct the scan IN.h5 (ISMRMRD) slice by slice.
+
+    The images are written to /GROUP/image_1 of the output, as magnitudes in multiples of the
+    noise's standard deviation. The output has its name only when it is whole.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    from chpnet_stream.errors import ConfigurationError
+    from chpnet_stream.mrd.image_file import refuse_existing
+    from chpnet_stream.offline import OfflineJob, run_offline
+    from chpnet_stream.options import ReconstructionOptions
+
+    if not 1 <= series <= 65535:
+        raise ConfigurationError(f"--series {series}: expected 1 to 65535")
+    target = out or source.with_name(f"{source.stem}_images.h5")
+    refuse_existing(target, overwrite=overwrite)
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    job = OfflineJob(
+        source,
+        target,
+        group,
+        ReconstructionOptions.model_validate(
+            {
+                "method": method,
+                "model": model,
+                "engine": engine,
+                "virtual_coils": virtual_coils,
+                "series": series,
+                "flip_rows": flip_rows,
+                "flip_columns": flip_columns,
+            }
+        ),
+        dtype,
+        overwrite,
+        png,
+        _comparison(target, png) if compare_methods else None,
+        acceleration,
+    )
+    bar = Progress(
+        "{task.description}",
+        BarColumn(),
+        MofNCompleteColumn(),
+        "slices",
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("reconstructing", total=None)
+        report = run_offline(job, lambda done, total: bar.update(task, completed=done, total=total))
+    _print(job, report, as_json)
+
+
+def _comparison(target: Path, png: Path | None) -> Path:
+    name = f"{target.stem}_compare.png"
+    return png / name if png is not None else target.with_name(name)
+
+
+def _print(job: Any, report: OfflineReport, as_json: bool) -> None:
+    session = report.session
+    card = session.engine.card if session.engine is not None else None
+    latency = session.metrics.latency()
+    rows: dict[str, Any] = {
+        "file": str(job.out),
+        "slices": report.images,
+        "matrix": list(report.matrix),
+        "coils": report.coils,
+        "virtual_coils": report.virtual_coils,
+        "acceleration": round(report.acceleration, 2),
+        "noise_level": session.reconstructor.calibration.noise_source,
+        "method": dict(session.metrics.methods),
+        "model": f"{card.name} {card.checksum}" if card else None,
+        "engine": session.engine.name if session.engine else None,
+        "latency_p50_ms": latency["p50"],
+        "latency_p95_ms": latency["p95"],
+        "latency_max_ms": latency["max"],
+        "fallbacks": dict(session.metrics.fallbacks) or 0,
+        "incomplete_slices": session.metrics.incomplete,
+        "comparison": str(job.comparison) if job.comparison else None,
+    }
+    scores = [
+        {"method": s.method, "psnr_db": s.psnr, "ssim": s.ssim, "time_ms": s.milliseconds}
+        for s in report.scores
+    ]
+    if as_json:
+        show({**rows, "scores": scores, "reference": report.reference}, title="", as_json=True)
+        return
+    show(rows, title="Reconstruction")
+    if scores:
+        against = f" against the {report.reference}" if report.reference else ""
+        show_list(scores, title=f"One slice by each method{against}")

@@ -1,0 +1,46 @@
+"""What a session counts and times."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+KEPT = 100_000
+"""Latencies kept for the percentiles: the newest; memory stays bounded on endless scans."""
+
+
+@dataclass
+class SessionMetrics:
+    """Counters and latencies of one scan.
+
+    Attributes:
+        images: Images made.
+        incomplete: Of these, images of slices with missing lines.
+        fallbacks: Images that are not of the method asked for, by kind of reason.
+        methods: Images by the method that made them.
+        latencies_ms: Last readout of a slice received to its image ready, in milliseconds.
+        stages_ms: Time of every step, summed over the slices, in milliseconds.
+    """
+
+    images: int = 0
+    incomplete: int = 0
+    fallbacks: Counter[str] = field(default_factory=Counter)
+    methods: Counter[str] = field(default_factory=Counter)
+    latencies_ms: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
+    stages_ms: Counter[str] = field(default_factory=Counter)
+
+    def latency(self) -> dict[str, float]:
+        """p50, p95, p99, max and the first ("cold") latency in milliseconds; empty if none."""
+        if not self.latencies_ms:
+            return {}
+        values = np.asarray(self.latencies_ms)
+        p50, p95, p99 = np.percentile(values, [50, 95, 99])
+        return {
+            "p50": float(p50),
+            "p95": float(p95),
+            "p99": float(p99),
+            "max": float(values.max()),
+            "first": float(values[0]),
+        }

@@ -1,0 +1,210 @@
+"""One scan: acquisitions in, images out. Every door leads here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from chpnet_stream.engines.choice import default_device, make_engine
+from chpnet_stream.engines.engine import Engine
+from chpnet_stream.errors import EmptyScanError
+from chpnet_stream.metrics import SessionMetrics
+from chpnet_stream.mrd import flags
+from chpnet_stream.mrd.header import ScanHeader
+from chpnet_stream.mrd.images import ImageCounters, ImageOrientation, image_from_slice
+from chpnet_stream.network.weights import find_model
+from chpnet_stream.options import ReconstructionOptions
+from chpnet_stream.reconstruction import Reconstruction, SliceReconstructor
+from chpnet_stream.scan.noise import NoiseScan
+from chpnet_stream.scan.slices import Slice, SliceAssembler
+
+WINDOW_PERCENTILE = 99.8
+
+
+@dataclass(frozen=True)
+class SessionImage:
+    """An image of the scan, with the slice that it is of (`original`: before `prepare`)."""
+
+    number: int
+    data: Slice
+    original: Slice
+    result: Reconstruction
+    latency_ms: float
+
+
+class Session:
+    """Reconstructs one scan.
+
+    The engine is loaded and run once when the session is made, before the first line.
+
+    Attributes:
+        metrics: Counters and latencies.
+        prepare: Applied to every slice before it is reconstructed; nothing by default.
+
+    Args:
+        header: The scan's header.
+        options: What to do.
+        engine: A loaded engine of the same model, if there is one already.
+
+    Raises:
+        UnsupportedScanError: If the header says that the scan can't be reconstructed here.
+        ModelError, EngineError: If the network can't be loaded.
+    """
+
+    def __init__(
+        self,
+        header: ScanHeader,
+        options: ReconstructionOptions | None = None,
+        engine: Engine | None = None,
+    ) -> None:
+        header.check()
+        self.header = header
+        self.options = options or ReconstructionOptions()
+        self.metrics = SessionMetrics()
+        self.prepare: Callable[[Slice], Slice] | None = None
+        self.assembler = SliceAssembler(header)
+        self.noise = NoiseScan(header.noise_bandwidth)
+        if engine is None and self.options.method == "chpnet":
+            engine = make_engine(self.options.engine, find_model(self.options.model))
+        self.engine = engine
+        self.reconstructor = SliceReconstructor(
+            self.noise,
+            engine,
+            method=self.options.method,
+            device=engine.device if engine else default_device(),
+            virtual_coils=self.options.virtual_coils,
+        )
+        self._orientation = ImageOrientation(self.options.flip_rows, self.options.flip_columns)
+        self._window: tuple[float, float] | None = None
+        self._number = 0
+        if engine is not None:
+            self._warm_up(engine)
+
+    def _warm_up(self, engine: Engine) -> None:
+        """Run the network once on zeros of the scan's matrix: libraries, memory, kernels."""
+        import torch
+
+        from chpnet_stream.engines.engine import Problem
+        from chpnet_stream.network.normal import ColumnNormal
+        from chpnet_stream.physics.operators import ColumnSense
+
+        columns, rows, _ = self.header.encodings[0].encoded.matrix
+        columns = self.header.encodings[0].cropped(0)
+        maps = torch.ones((1, rows, columns), dtype=torch.complex64, device=engine.device)
+        image = torch.zeros((1, engine.card.student.channels, rows, columns), device=engine.device)
+        noise = torch.ones((1, 1, 1, 1), device=engine.device)
+        weights = torch.ones(rows, device=engine.device)
+        engine.run(Problem(image, image, ColumnNormal(ColumnSense(maps, weights)), noise))
+
+    def feed(self, item: Any, received_at: float | None = None) -> list[SessionImage]:
+        """Take one acquisition; returns the images that it completes.
+
+        Args:
+            item: An `ismrmrd.Acquisition`.
+            received_at: `time.monotonic()` when it arrived; now by default.
+        """
+        if int(item.flags) & flags.NOISE:
+            self.noise.add(item)
+        return [self._reconstruct(s) for s in self.assembler.feed(item, received_at)]
+
+    def finish(self) -> Iterator[SessionImage]:
+        """Images of everything still open, incomplete ones marked; call it at the end.
+
+        Raises:
+            EmptyScanError: If the whole scan had no image data.
+        """
+        for data in self.assembler.flush():
+            yield self._reconstruct(data)
+        if self._number == 0:
+            counts = ", ".join(f"{n} {what}" for what, n in self.assembler.counts.items())
+            raise EmptyScanError(
+                f"found no image data in the scan ({counts or 'no acquisitions'}), expected lines "
+                "without the flags of noise, calibration or navigation; check the conversion"
+            )
+
+    def images(self, acquisitions: Iterable[Any]) -> Iterator[SessionImage]:
+        """All images of a sequence of acquisitions."""
+        for acquisition in acquisitions:
+            yield from self.feed(acquisition)
+        yield from self.finish()
+
+    def _reconstruct(self, data: Slice) -> SessionImage:
+        original = data
+        if self.prepare is not None:
+            data = self.prepare(data)
+        result = self.reconstructor(data)
+        metrics = self.metrics
+        self._number += 1
+        metrics.images += 1
+        metrics.incomplete += not data.complete
+        metrics.methods[result.method] += 1
+        if result.fallback is not None:
+            metrics.fallbacks[result.fallback.partition(":")[0]] += 1
+        metrics.stages_ms.update(result.milliseconds)
+        latency = 1e3 * (time.monotonic() - data.received_at)
+        metrics.latencies_ms.append(latency)
+        return SessionImage(self._number, data, original, result, latency)
+
+    def set_window(self, images: Iterable[np.ndarray]) -> None:
+        """Choose the display window of the series from the magnitudes of a whole volume."""
+        top = max((float(np.percentile(i, WINDOW_PERCENTILE)) for i in images), default=0.0)
+        self._window = (top / 2, top) if top > 0 else None
+
+    def to_ismrmrd(self, image: SessionImage, *, last: bool = False) -> Any:
+        """The image as an `ismrmrd.Image` with its header and meta.
+
+        Without `set_window` the first image of the series sets the window of all.
+
+        Args:
+            image: The image.
+            last: Whether it is the last one of the scan.
+        """
+        if self._window is None:
+            self.set_window([image.result.image])
+        result, data = image.result, image.data
+        card = self.engine.card if self.engine is not None else None
+        by_network = result.method == "chpnet" and card is not None
+        meta: dict[str, Any] = {
+            "ChpnetMethod": result.method,
+            "ChpnetModel": card.name if card and by_network else None,
+            "ChpnetModelChecksum": card.checksum if card and by_network else None,
+            "ChpnetEngine": self.engine.name if self.engine and by_network else None,
+            "ChpnetDataConsistencyResidual": (
+                None if result.residual is None else f"{result.residual:.5f}"
+            ),
+            "ChpnetFallback": result.fallback,
+            "ChpnetLatencyMs": f"{image.latency_ms:.2f}",
+            "ChpnetNoiseLevel": self.reconstructor.calibration.noise_source,
+            "ChpnetMissingLines": None if data.complete else data.missing_lines,
+        }
+        comments = ["for research use"]
+        if result.fallback is not None:
+            comments.append(
+                f"conventional reconstruction instead of the network: {result.fallback}"
+            )
+        if not data.complete:
+            comments.append(f"incomplete slice, {data.missing_lines} lines missing")
+        return image_from_slice(
+            result.image,
+            data.head,
+            self.header,
+            ImageCounters(
+                index=image.number,
+                series=self.options.series,
+                partition=data.counters.get("partition", 0),
+                last_in_measurement=last,
+            ),
+            encoding=data.encoding,
+            slice_counters=data.counters,
+            edges=data.edges,
+            window=self._window,
+            orientation=self._orientation,
+            description=result.method if result.method == "chpnet" else f"chpnet {result.method}",
+            history=("chpnet-stream", *result.notes),
+            comments=tuple(comments),
+            meta=meta,
+        )
