@@ -163,9 +163,7 @@ class Training:
         self.optimizer.step()
         decay = min(recipe.optimizer.average, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
-            for mean, now in zip(
-                self.average.parameters(), self.student.parameters(), strict=True
-            ):
+            for mean, now in zip(self.average.parameters(), self.student.parameters(), strict=True):
                 mean.lerp_(now, 1 - decay)
         return loss
 
