@@ -1,13 +1,17 @@
-"""A click group whose verbs are modules, of which only the one that runs is imported."""
+"""What the command lines share: a group whose verbs are modules, imported when they run."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Mapping
-from typing import Any
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
 
 import click
+
+from chpnet_stream import __version__
+from chpnet_stream.cli.errors import ErrorReporter
 
 
 class LazyGroup(click.Group):
@@ -58,3 +62,52 @@ class LazyGroup(click.Group):
             hint = f"did you mean {near[0]}?" if near else f"there are: {known}"
             raise click.UsageError(f"no command {args[0]!r}, {hint}", ctx)
         return super().resolve_command(ctx, args)
+
+
+def make_group(program: str, about: str, verbs: Mapping[str, str], package: str) -> LazyGroup:
+    """A program's click group, with the options that stand before the verb.
+
+    Args:
+        program: Name of the program.
+        about: First line of its help.
+        verbs: Help text by verb.
+        package: Package of the modules `cmd_<verb>`.
+    """
+
+    @click.group(
+        program,
+        cls=LazyGroup,
+        verbs=verbs,
+        package=package,
+        help=about,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    @click.version_option(__version__, prog_name=program)
+    @click.option("--debug", is_flag=True, help="Write a log file with tracebacks; says where.")
+    @click.option("-v", "--verbose", is_flag=True, help="Tell what is being done, on stderr.")
+    @click.pass_obj
+    def group(reporter: ErrorReporter, debug: bool, verbose: bool) -> None:
+        reporter.start_logging(debug=debug, verbose=verbose)
+
+    assert isinstance(group, LazyGroup)  # noqa: S101 - what `cls` says; tells mypy
+    return group
+
+
+def run_group(
+    group: click.Group, program: str, args: Sequence[str] | None, packages: Sequence[str] = ()
+) -> NoReturn:
+    """Runs a program's group and leaves with its exit code.
+
+    Args:
+        group: From `make_group`.
+        program: Name of the program.
+        args: Words after the program's name; by default those of this process.
+        packages: Packages whose log records are shown, beside chpnet_stream.
+    """
+    reporter = ErrorReporter(program, packages)
+    words = list(sys.argv[1:] if args is None else args)
+    sys.exit(
+        reporter.run(
+            lambda: group.main(words, prog_name=program, standalone_mode=False, obj=reporter)
+        )
+    )

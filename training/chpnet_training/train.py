@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,10 +88,12 @@ class Training:
         folder.mkdir(parents=True, exist_ok=True)
         self.fabric = Fabric(accelerator="auto", devices=1)
         torch.manual_seed(recipe.seed)
-        student = build_student(recipe.student).to(memory_format=torch.channels_last)
+        student = build_student(recipe.student)
+        student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average: Student = build_student(recipe.student)
         self.average.load_state_dict(student.state_dict())
-        self.average.to(self.fabric.device, memory_format=torch.channels_last)
+        self.average.to(self.fabric.device)
+        self.average.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = torch.optim.AdamW(
             student.parameters(),
             lr=recipe.optimizer.learning_rate,
@@ -104,12 +107,19 @@ class Training:
         if (folder / CHECKPOINT).exists():
             self._load(folder / CHECKPOINT)
 
-    def run(self, report: Any = None, *, max_seconds: float = math.inf) -> bool:
+    def run(
+        self,
+        report: Any = None,
+        *,
+        max_seconds: float = math.inf,
+        stop: Callable[[], bool] | None = None,
+    ) -> bool:
         """Train to the end or for `max_seconds`; returns whether the end was reached.
 
         Args:
             report: Called with a `Progress` after every step.
             max_seconds: Stop at a checkpoint after this time.
+            stop: Asked after every step; True makes a checkpoint and stops there.
 
         Raises:
             TrainingError: If the loss or the gradient is not finite.
@@ -122,7 +132,7 @@ class Training:
             loss = self._train_step(collate(samples))
             self.step += 1
             finished = self.step == recipe.optimizer.steps
-            late = time.monotonic() - begin > max_seconds
+            late = time.monotonic() - begin > max_seconds or (stop is not None and stop())
             if self.step % recipe.validation.every == 0 or finished or late:
                 scores = validate(self.average, self.validation)
                 last_psnr = scores["psnr"]
@@ -153,11 +163,12 @@ class Training:
         norm = self.fabric.clip_gradients(
             self.student, self.optimizer, max_norm=recipe.optimizer.clip, error_if_nonfinite=False
         )
-        if not (math.isfinite(loss) and bool(torch.isfinite(norm))):
+        size = math.nan if norm is None else float(norm)
+        if not (math.isfinite(loss) and math.isfinite(size)):
             values = {key: float(value.detach()) for key, value in terms.items()}
             raise TrainingError(
                 f"step {self.step}: expected a finite loss and gradient, found {values} and a "
-                f"gradient norm of {float(norm)}; lower optimizer.learning_rate "
+                f"gradient norm of {size}; lower optimizer.learning_rate "
                 f"(now {rate:.2g}) and continue from the last checkpoint"
             )
         self.optimizer.step()

@@ -1,0 +1,178 @@
+"""`chpnet-train export`: makes a model of a checkpoint."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chpnet_stream.cli.formatter import show, text_of
+
+if TYPE_CHECKING:
+    from chpnet_stream.network.card import TrainingData
+    from chpnet_training.recipe import Recipe
+
+VALIDATION = "validation.csv"
+RESEARCH = "For research; no medical device, and no clinical evaluation was done."
+
+
+@click.command("export")
+@click.argument("checkpoint", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Folder of the model; files of the same name are replaced.",
+)
+@click.option("--name", help="Name of the model. [default: the recipe's]")
+@click.option(
+    "--bank",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    help="The bank it was trained on: sources, licences and counts for the card.",
+)
+@click.option(
+    "--metrics",
+    "metrics_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="More scores for the card: the metrics.json of `chpnet-train evaluate`.",
+)
+@click.option("--limit", "limits", multiple=True, help="What it was not made for; repeatable.")
+@click.option(
+    "--training",
+    default="supervised on simulated scans, without a teacher",
+    show_default=True,
+    help="How it was trained, in words.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+def command(
+    checkpoint: Path,
+    out: Path,
+    name: str | None,
+    bank: Path,
+    metrics_file: Path | None,
+    limits: tuple[str, ...],
+    training: str,
+    as_json: bool,
+) -> None:
+    """Write the averaged student of CHECKPOINT (RUN/last.ckpt) as a model.
+
+    A model is a card NAME.json, the weights NAME.safetensors and one ONNX graph for each denoiser.
+    The scores of the run's last validation go into the card.
+    """
+    from chpnet_stream.network.weights import find_model
+    from chpnet_training.bank import SourceBank
+    from chpnet_training.export import export_model
+
+    recipe = _recipe(checkpoint)
+    metrics = _validation(checkpoint.parent / VALIDATION)
+    if metrics_file is not None:
+        metrics |= _read_metrics(metrics_file)
+    path = export_model(
+        checkpoint,
+        out,
+        name=name,
+        data=_training_data(SourceBank.load(bank).manifest),
+        metrics=metrics,
+        limits=(*_trained_for(recipe), *limits, RESEARCH),
+        training=training,
+    )
+    model = find_model(path)
+    model.verify()
+    files = [path, model.weights, *(model.onnx(i) for i in range(len(model.card.onnx_sha256)))]
+    rows: dict[str, Any] = {
+        "card": str(path),
+        "name": model.card.name,
+        "parameters": model.card.parameters,
+        "gmac_320": model.card.gmac_320,
+        "steps": model.card.steps,
+        "checksum": model.card.checksum,
+        "files": [file.name for file in files],
+        "size_mb": sum(file.stat().st_size for file in files) / 1e6,
+        "scores": [f"{data}: {text_of(found)}" for data, found in model.card.metrics.items()],
+    }
+    show(rows, title="Exported model", as_json=as_json)
+
+
+def _recipe(checkpoint: Path) -> Recipe:
+    """The recipe in a checkpoint.
+
+    Raises:
+        InputError: If it is missing or no checkpoint.
+    """
+    import pickle
+
+    import torch
+
+    from chpnet_stream.errors import InputError
+    from chpnet_training.recipe import Recipe
+
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        return Recipe.model_validate(state["recipe"])
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"{checkpoint}: expected a checkpoint of `chpnet-train student`, found: {reason}"
+        ) from error
+
+
+def _training_data(manifest: dict[str, Any]) -> tuple[TrainingData, ...]:
+    """The sources that images were trained on (sources of validation images only are none)."""
+    from chpnet_stream.network.card import TrainingData
+
+    return tuple(
+        TrainingData(name=name, licence=facts["licence"], images=facts["train"])
+        for name, facts in manifest["sources"].items()
+        if facts["train"]
+    )
+
+
+def _validation(path: Path) -> dict[str, dict[str, float]]:
+    """Scores of the last validation of the run; none where there was no validation."""
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if not rows:
+        return {}
+    last = {key: float(value) for key, value in rows[-1].items()}
+    return {
+        "simulated scans, held-out images": {"psnr_db": last["psnr"], "ssim": last["ssim"]},
+        "CG-SENSE on the same": {"psnr_db": last["start_psnr"], "ssim": last["start_ssim"]},
+    }
+
+
+def _read_metrics(path: Path) -> dict[str, dict[str, float]]:
+    """Scores by data and name.
+
+    Raises:
+        InputError: If the file is no JSON object of objects of numbers.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    from chpnet_stream.errors import InputError
+
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return TypeAdapter(dict[str, dict[str, float]]).validate_python(content)
+    except (OSError, ValueError, ValidationError) as error:
+        raise InputError(
+            f"{path}: expected JSON as {{data: {{metric: number}}}}, found: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+
+
+def _trained_for(recipe: Recipe) -> tuple[str, ...]:
+    """The range of the simulated scans, in words."""
+    scan = recipe.simulation
+    factors = sorted(set(scan.accelerations))
+    return (
+        f"Trained for R = {factors[0]} to {factors[-1]} with {scan.calibration[0]} to "
+        f"{scan.calibration[1]} calibration lines and up to {scan.virtual_coils} virtual coils; "
+        "other sampling is untested.",
+        "Trained on magnitude images with simulated coils, phase and noise.",
+    )
