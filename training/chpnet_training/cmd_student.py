@@ -108,7 +108,9 @@ def command(
         click.echo(f"continuing {out / CHECKPOINT} after step {first}", err=True)
     watch = _Interrupts()
     with watch, _Reporter(first, wanted.optimizer.steps) as report:
-        finished = training.run(report, max_seconds=max_time or math.inf, stop=watch.asked)
+        finished = training.run(
+            report, max_seconds=math.inf if max_time is None else max_time, stop=watch.asked
+        )
     rows = {
         "recipe": wanted.name,
         "step": training.step,
