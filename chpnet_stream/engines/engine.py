@@ -29,6 +29,11 @@ class Problem:
     noise: Tensor
 
 
+def first_line(error: Exception) -> str:
+    """The first line of an error of somebody else's, or its class where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 class Engine(Protocol):
     """A loaded model, ready to run."""
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from chpnet_stream.engines.engine import Problem
-from chpnet_stream.errors import EngineError
+from chpnet_stream.engines.engine import Problem, first_line
+from chpnet_stream.errors import EngineError, ModelError
 from chpnet_stream.network.denoiser import Denoiser
 from chpnet_stream.network.weights import Model, check_file, load_student
 
@@ -37,17 +37,23 @@ class OnnxEngine:
         options.intra_op_num_threads = threads or torch.get_num_threads()
         options.log_severity_level = 3
         self.student = load_student(model)
+        sums = model.card.onnx_sha256
+        if len(sums) != len(self.student.denoisers):
+            raise ModelError(
+                f"{model.card.name}: expected {len(self.student.denoisers)} ONNX graphs, one for "
+                f"each denoiser, found {len(sums)} in the card; export the model again"
+            )
         graphs = []
-        for i, (denoiser, checksum) in enumerate(
-            zip(self.student.denoisers, model.card.onnx_sha256, strict=True)
-        ):
+        for i, (denoiser, checksum) in enumerate(zip(self.student.denoisers, sums, strict=True)):
             content = check_file(model.onnx(i), checksum)
             try:
                 session = onnxruntime.InferenceSession(
                     content, options, providers=["CPUExecutionProvider"]
                 )
-            except Exception as error:  # noqa: BLE001 - ONNX Runtime's own classes have no root
-                raise EngineError(f"onnx: can't load {model.onnx(i).name}: {error}") from error
+            except Exception as error:  # ONNX Runtime's own classes have no root but this
+                raise EngineError(
+                    f"onnx: can't load {model.onnx(i).name}: {first_line(error)}"
+                ) from error
             graphs.append(_GraphDenoiser(session, denoiser))
         self.student.denoisers = nn.ModuleList(graphs)
 
@@ -59,7 +65,7 @@ class OnnxEngine:
                     problem.start, problem.adjoint, problem.normal, problem.noise
                 )
         except RuntimeError as error:
-            raise EngineError(f"{self.name}: {str(error).splitlines()[0]}") from error
+            raise EngineError(f"{self.name}: {first_line(error)}") from error
         return image
 
 
@@ -87,6 +93,9 @@ class _GraphDenoiser(nn.Module):
                 shape = (padded.shape[2] // fold, padded.shape[3] // fold)
                 state = padded.new_zeros(padded.shape[0], channels, *shape)
             feeds["state"] = state.contiguous().numpy()
-        results = self.session.run(self.outputs, feeds)
+        try:
+            results = self.session.run(self.outputs, feeds)
+        except Exception as error:  # ONNX Runtime's own classes have no root but this
+            raise EngineError(f"onnx-cpu: {first_line(error)}") from error
         image = torch.from_numpy(results[0])[..., :rows, :columns]
         return image, torch.from_numpy(results[1]) if self.state else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from chpnet_stream.engines.engine import Problem
+from chpnet_stream.engines.engine import Problem, first_line
 from chpnet_stream.errors import EngineError
 from chpnet_stream.network.chpnet import Student
 from chpnet_stream.network.weights import Model, load_student
@@ -36,5 +36,5 @@ class PyTorchEngine:
                     problem.start, problem.adjoint, problem.normal, problem.noise
                 )
         except RuntimeError as error:  # torch raises this for memory, shapes and devices
-            raise EngineError(f"{self.name}: {str(error).splitlines()[0]}") from error
+            raise EngineError(f"{self.name}: {first_line(error)}") from error
         return image

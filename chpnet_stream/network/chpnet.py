@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from chpnet_stream.network.denoiser import Denoiser
 from chpnet_stream.network.normal import Normal
 
+LEAST_DOUBT = 1.5
+"""A proposal is never taken for better than this many standard deviations of the noise."""
+
 
 class StudentConfig(BaseModel):
     """Architecture of a student, as it stands in a model card."""
@@ -143,7 +146,7 @@ class CHPNetRT(Student):
             )
             for _ in range(config.iterations)
         )
-        self.trust = nn.Parameter(torch.full((config.iterations, 2), 1.0))
+        self.trust = nn.Parameter(torch.tensor([[0.5, 1.0]] * config.iterations))
 
     def forward(self, start: Tensor, adjoint: Tensor, normal: Normal, noise: Tensor) -> Tensor:
         """See `Student.forward`."""
@@ -155,7 +158,7 @@ class CHPNetRT(Student):
             out, state = denoiser(torch.cat([x, start, 4.0 * sigma], dim=1), state)
             proposal = x + out[:, :c]
             floor, slope = self.trust[t, 0].abs(), self.trust[t, 1].abs()
-            tau = slope * out[:, c:].abs() + (0.2 + floor) * sigma + 1e-12
+            tau = slope * out[:, c:].abs() + (LEAST_DOUBT + floor) * sigma + 1e-12
             weight = (sigma / tau).square() + 1e-4
             x = _solve(normal, adjoint, proposal, weight, self.config.cg_steps)
         return x

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -87,7 +88,7 @@ class Denoiser(nn.Module):
         def stage(width: int) -> nn.Sequential:
             return nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
 
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(itertools.pairwise(widths))
         self.encoders = nn.ModuleList(stage(w) for w in widths[:-1])
         self.downs = nn.ModuleList(conv(a, b, 3, stride=2) for a, b in pairs)
         self.bottom = nn.Sequential(stage(widths[-1]), stage(widths[-1]))

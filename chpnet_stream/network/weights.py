@@ -89,7 +89,9 @@ def find_model(name: str | Path) -> Model:
             known = installed_models()
             near = difflib.get_close_matches(str(name), known, n=1)
             hint = f"did you mean '{near[0]}'?" if near else f"installed: {', '.join(known)}"
-            raise ModelError(f"expected an installed model or a card (.json), found '{name}'; {hint}")
+            raise ModelError(
+                f"expected an installed model or a card (.json), found '{name}'; {hint}"
+            )
     try:
         card = ModelCard.model_validate_json(path.read_bytes())
     except OSError as error:
@@ -112,17 +114,23 @@ def load_student(model: Model) -> Student:
         ModelError: If the weights are missing, damaged or of another architecture.
     """
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load
 
-    state = load(check_file(model.weights, model.card.weights_sha256))
+    content = check_file(model.weights, model.card.weights_sha256)
     student = build_student(model.card.student)
     try:
+        state = load(content)
         student.load_state_dict({key: value.float() for key, value in state.items()})
+    except SafetensorError as error:
+        raise ModelError(f"{model.weights}: expected safetensors, found: {error}") from error
     except RuntimeError as error:
+        *_, detail = str(error).splitlines()  # torch's first line only names the class
         raise ModelError(
-            f"{model.weights}: expected the weights of {model.card.student.architecture}, "
-            f"found others: {str(error).splitlines()[0]}"
+            f"{model.weights}: expected the weights of {model.card.student.architecture} as the "
+            f"card describes it, found others: {detail.strip()}"
         ) from error
     for parameter in student.parameters():
         parameter.requires_grad_(False)
-    return student.eval().to(memory_format=torch.channels_last)
+    student.eval()
+    return student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -174,7 +174,7 @@ def _leading_eigenvector(gram: Tensor, squarings: int) -> tuple[Tensor, Tensor]:
     return vector, eigenvalue
 
 
-def compression_matrix(calibration: Tensor, *, energy: float = 0.995, limit: int = 10) -> Tensor:
+def compression_matrix(calibration: Tensor, *, energy: float = 0.999, limit: int = 10) -> Tensor:
     """Matrix `virtual coils` that keeps the coils' strongest principal components.
 
     Buehrer et al., Magn Reson Med 2007;57:1131; Huang et al., Magn Reson Imaging

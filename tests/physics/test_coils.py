@@ -136,7 +136,7 @@ def test_one_coil():
 
 def test_calibration_that_cannot_do_is_refused():
     calibration = calibration_of(noisy_case().kspace)
-    with pytest.raises(ValueError, match="at least 6 x 6 .* found 4 lines x 24"):
+    with pytest.raises(ValueError, match=r"at least 6 x 6 .* found 4 lines x 24"):
         espirit(calibration[:, :4], SHAPE)
     with pytest.raises(ValueError, match="found 24 lines x 5"):
         espirit(calibration[:, :, :5], SHAPE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
 import warnings
@@ -48,10 +49,12 @@ def export_denoiser(denoiser: Denoiser, path: Path) -> None:
     inputs = denoiser.head.in_channels - (denoiser.head.out_channels if denoiser.state else 0)
     x = torch.zeros(2, inputs // f**2, 5 * m, 7 * m)
     shape_x = {0: batch, 2: m * rows, 3: m * columns}
-    plain = denoiser.to(memory_format=torch.contiguous_format).eval()
+    plain = denoiser.eval()
+    plain.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     arguments: tuple[Tensor, ...] = (x,)
     shapes: tuple[dict[int, Any], ...] = (shape_x,)
-    names, outputs, graph = ["x"], ["image"], _Stateless(plain)
+    names, outputs = ["x"], ["image"]
+    graph: nn.Module = _Stateless(plain)
     if denoiser.state:
         state = torch.zeros(2, denoiser.head.out_channels, 5 * m // f, 7 * m // f)
         arguments, names, outputs, graph = (x, state), ["x", "state"], ["image", "features"], plain
@@ -100,10 +103,10 @@ def _halve_weights(proto: Any) -> Any:
     for cast in reversed(casts):
         proto.graph.node.insert(0, cast)
     del proto.graph.value_info[:]
-    proto.metadata_props.clear()
-    for node in proto.graph.node:  # traces of the exporter's machine
-        node.metadata_props.clear()
-        node.doc_string = ""
+    graph = proto.graph
+    for part in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        part.metadata_props.clear()  # traces of the exporter's machine
+        part.doc_string = ""
     return proto
 
 
@@ -119,10 +122,11 @@ def conv_gmac(student: Student, size: int = 320) -> float:
     """Multiply-accumulates of all convolutions for a `size` x `size` slice, in 10^9."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    c = student.config.channels
-    image, noise = torch.zeros(1, c, size, size), torch.full((1, 1, 1, 1), 0.01)
+    shapes = copy.deepcopy(student).to("meta")  # shapes are all that counting needs
+    image = torch.empty(1, student.config.channels, size, size, device="meta")
+    noise = torch.empty(1, 1, 1, 1, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        student(image, image, lambda x: x, noise)
+        shapes(image, image, lambda x: x, noise)
     return float(counter.get_total_flops()) / 2e9
 
 

@@ -48,6 +48,15 @@ class SimulationConfig(BaseModel):
     random_lines: float = Field(0.15, ge=0, le=1, description="share of random masks")
     partial_fourier: float = Field(0.15, ge=0, le=1, description="share of partial Fourier scans")
     extra_structure: float = Field(0.4, ge=0, le=1, description="share with added small objects")
+    texture: float = Field(0.6, ge=0, le=1, description="share with added texture")
+    texture_strength: tuple[float, float] = Field(
+        (0.02, 0.15), description="standard deviation of the texture over the image"
+    )
+    sharpening: float = Field(0.6, ge=0, le=1, description="share with raised high frequencies")
+    sharpening_gain: float = Field(3.0, ge=0, description="largest gain at the edge of k-space")
+    noise_error: float = Field(
+        0.2, ge=0, description="standard deviation of the logarithm of a wrong noise level"
+    )
 
 
 @dataclass
@@ -59,7 +68,8 @@ class Sample:
         mask: Real `ky`.
         adjoint: A* y, complex `y x`.
         target: Noise-free combined image, complex `y x`.
-        noise: Standard deviation of the real part of the noise, in the image's units.
+        noise: Standard deviation of the real part of the noise, in the image's units, as the
+            student is told; a scan knows it only so well.
     """
 
     maps: Tensor
@@ -121,7 +131,8 @@ def simulate_samples(
         adjoint = combine(ifft(hybrid[:, :, part] * mask[:, None], dim=-2), maps)
         target = combine(clean[:, :, part], maps)
         # 1.0 is a unit of the whole slice, not of the strip: edges of the head stay dim
-        samples.append(Sample(maps, mask, adjoint, target, sigma))
+        told = sigma * float(np.exp(rng.normal(0.0, config.noise_error)))
+        samples.append(Sample(maps, mask, adjoint, target, told))
     return samples
 
 
@@ -157,8 +168,14 @@ def draw_image(
     image = _contrast(image, rng)
     if rng.random() < config.extra_structure:
         image = _add_structures(image, rng)
+    if rng.random() < config.texture:
+        strength = float(np.exp(rng.uniform(*np.log(config.texture_strength))))
+        image = image * (1 + strength * _texture(fine, float(rng.uniform(0.3, 1.5)), rng))
     image = image * torch.exp(0.25 * _smooth_field(fine, 4, rng))
     kspace = resize_centred(fft(image), shape) / 2.0
+    if rng.random() < config.sharpening:  # pictures were smoothed on their way; scans are not
+        gain = float(rng.uniform(0, config.sharpening_gain))
+        kspace = kspace * (1 + gain * _squared_radius(shape))
     if rng.random() < 0.2:  # some scanners filter what they measure
         kspace = kspace * _window(shape, float(rng.uniform(0.1, 0.5)))
     cut = ifft(kspace)
@@ -234,6 +251,21 @@ def _smooth_field(shape: tuple[int, int], knots: int, rng: np.random.Generator) 
     coarse = torch.from_numpy(rng.standard_normal((1, 1, knots, knots)).astype(np.float32))
     fine = functional.interpolate(coarse, size=shape, mode="bicubic", align_corners=True)
     return fine[0, 0]
+
+
+def _texture(shape: tuple[int, int], slope: float, rng: np.random.Generator) -> Tensor:
+    """Noise of unit variance whose amplitude falls with frequency to the power of `slope`."""
+    white = torch.from_numpy(rng.standard_normal(shape).astype(np.float32))
+    radius = _squared_radius(shape).sqrt()
+    low = 1.0 / min(shape)
+    shaped = ifft(fft(white) * (radius + low) ** -slope).real
+    return shaped / shaped.std()
+
+
+def _squared_radius(shape: tuple[int, int]) -> Tensor:
+    """Squared distance `ky kx` from the centre of k-space, one at the middle of its edges."""
+    y, x = ((torch.arange(n) - n // 2) / (n / 2) for n in shape)
+    return y[:, None] ** 2 + x[None, :] ** 2
 
 
 def _window(shape: tuple[int, int], roll: float) -> Tensor:
