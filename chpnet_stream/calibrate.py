@@ -54,8 +54,9 @@ class CoilCalibration:
     def whitening(self, data: Slice) -> Tensor:
         """Matrix `coils coils` that makes noise white with unit variance of a complex sample.
 
-        It is made from the noise scan, or, where there is none, from the first slice (without
-        correlations), and stays the same for the whole scan: so does the scale of the images.
+        It is made from the noise scan. Where there is none, one factor for all coils comes from
+        the first slice: coils keep their balance, and with it the image its shading. It stays the
+        same for the whole scan, and so does the scale of the images.
         """
         if self._whitening is None:
             if not self.noise.is_empty:
@@ -70,12 +71,11 @@ class CoilCalibration:
     def _estimate(self, data: Slice) -> Tensor:
         kspace = torch.from_numpy(data.kspace)
         level = estimate_noise(kspace, torch.from_numpy(data.sampled), data.echo_samples)
-        self.noise_source = "estimated"
-        if not bool((level > 0).any()):  # nothing but signal: keep its scale
-            level = torch.full_like(level, 1e-4 * float(kspace.abs().max()) or 1.0)
-            self.noise_source = "none"
-        level = torch.where(level > 0, level, level[level > 0].median())
-        return torch.diag(1 / level).to(torch.complex64).to(self.device)
+        one = float(level[level > 0].square().mean().sqrt()) if bool((level > 0).any()) else 0.0
+        self.noise_source = "estimated" if one > 0 else "none"
+        if one == 0:  # zeros in the corners: no noise to speak of
+            one = 1e-4 * float(kspace.abs().max()) or 1.0
+        return torch.eye(len(kspace), dtype=torch.complex64, device=self.device) / one
 
     def sensitivities(self, data: Slice) -> Sensitivities:
         """Maps for a slice: from the cache where its calibration lines are still the same.

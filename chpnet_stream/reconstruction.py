@@ -250,12 +250,8 @@ class SliceReconstructor:
     def _root_sum_of_squares(self, data: Slice) -> Reconstruction:
         clock = _Clock(self.device)
         whitening = self.calibration.whitening(data)
-        if self.calibration.noise_source == "noise scan":
-            matrix = whitening
-        else:  # no correlations known: one factor for all coils keeps their balance
-            matrix = whitening.diagonal().real.mean() * torch.eye(len(whitening))
         kspace = torch.from_numpy(data.kspace).to(self.device)
-        coils = torch.einsum("vc,cyx->vyx", matrix.to(kspace), kspace)
+        coils = torch.einsum("vc,cyx->vyx", whitening, kspace)
         magnitude = root_sum_of_squares(ifft(coils))
         image = crop_to_recon(magnitude.cpu().numpy(), data.encoding)
         clock.lap("rss")
