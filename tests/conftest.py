@@ -5,9 +5,11 @@ or programs from outside the repository ask for `shared_data`, `bart` or `ismrmr
 skipped, with the reason, where these are absent.
 """
 
+import functools
 import os
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -70,3 +72,29 @@ def small_scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("small-scan") / "scan.h5"
     simulate_scan(path, small_options())
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes an exported model with random weights: `tiny_model("chpnet-rt", "kspace")`.
+
+    Gives the path of the card; weights and ONNX graphs lie beside it. Each is exported once
+    (about ten seconds) and shared: damage copies only.
+    """
+    from chpnet_training.export import export_model
+    from tests.network.models import tiny_config, write_checkpoint
+
+    @functools.cache
+    def make(architecture: str = "chpnet-rt", task: str = "kspace") -> Path:
+        folder = tmp_path_factory.mktemp("tiny-model")
+        config = tiny_config(architecture, task)
+        return export_model(
+            write_checkpoint(folder / "last.ckpt", config),
+            folder,
+            data=(),
+            metrics={},
+            limits=("not trained",),
+            training="not trained: random weights",
+        )
+
+    return make

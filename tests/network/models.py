@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save
 
 from chpnet_stream.network.card import ModelCard
-from chpnet_stream.network.chpnet import Student, StudentConfig, build_student
+from chpnet_stream.network.chpnet import CHPNet, Student, StudentConfig, build_student
 
 TINY = {"widths": (4, 8), "iterations": 2}
 ARCHITECTURES = ("chpnet", "chpnet-rt")
@@ -19,13 +19,15 @@ def tiny_config(architecture: str = "chpnet-rt", task: str = "kspace") -> Studen
     return StudentConfig(architecture=architecture, task=task, **TINY)
 
 
-def untrained(config: StudentConfig, strength: float = 5.0) -> Student:
+def untrained(config: StudentConfig, strength: float = 10.0) -> Student:
     """A student with random weights whose denoisers do something: their ends are scaled up."""
     torch.manual_seed(11)
     student = build_student(config)
     with torch.no_grad():
         for denoiser in student.denoisers:
             denoiser.tail.weight.mul_(strength)
+        if isinstance(student, CHPNet):
+            student.eta.fill_(1.0)
     return student
 
 
@@ -53,4 +55,15 @@ def write_model(folder: Path, student: Student, name: str = "tiny") -> Path:
     )
     path = folder / f"{name}.json"
     path.write_text(card.model_dump_json(indent=2), encoding="utf-8")
+    return path
+
+
+def write_checkpoint(path: Path, config: StudentConfig, name: str = "tiny") -> Path:
+    """A checkpoint as training writes it, of an untrained student."""
+    from chpnet_training.recipe import Recipe
+
+    recipe = Recipe(name=name, student=config)
+    student = untrained(config)
+    state = {"recipe": recipe.model_dump(mode="json"), "step": 7, "average": student.state_dict()}
+    torch.save(state, path)
     return path
