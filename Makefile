@@ -14,7 +14,7 @@ help:
 	@echo "make test    all tests, warnings as errors"
 	@echo "make lint    ruff, ruff format --check, mypy"
 	@echo "make format  let ruff format and fix"
-	@echo "make bench   time what benchmarks/ has"
+	@echo "make bench   measure quality and speed, write docs/tables/"
 	@echo "make docs    build what docs/ generates"
 	@echo "make clean   remove .venv, caches and demo/"
 
@@ -54,8 +54,8 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 bench: $(STAMP)
-	@set -e; for bench in $(wildcard benchmarks/bench_*.py); do \
-		echo "$$bench"; $(BIN)/python "$$bench"; done
+	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/quality.py
 
 docs: $(STAMP)
 	@if test -f docs/build.py; then $(BIN)/python docs/build.py; \

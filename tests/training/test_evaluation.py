@@ -76,7 +76,7 @@ def test_bart_on_our_maps_and_on_its_own(full_scan, bart):
         assert table["bart l1-wavelet", maps]["image_ms"] > 0
 
 
-def test_the_real_brain_agrees_with_the_published_protocol(shared_data):
+def test_the_real_brain_agrees_with_bart(shared_data):
     rows = evaluate_scan(find_scan(shared_data), StartEngine(), repeats=1, bart=False)
     scores = {row.method: row.score for row in rows}
     # by BART's maps, BART's zero-filled and CG-SENSE have 24.3 dB / 0.773 and 31.2 dB / 0.873

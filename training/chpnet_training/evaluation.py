@@ -45,6 +45,8 @@ class Evaluation:
 
     Attributes:
         slice: Number of the slice.
+        coils: Coils of the raw data.
+        lines: Lines that were kept.
         method: `zero-filled`, `cg-sense`, `chpnet`, or `bart ...`.
         maps: Whose coil maps and reference: "chpnet-stream" or "bart".
         score: See `chpnet_training.scoring.score_raw`.
@@ -56,6 +58,8 @@ class Evaluation:
     """
 
     slice: int
+    coils: int
+    lines: int
     method: str
     maps: str
     score: Score
@@ -199,7 +203,7 @@ def _own(
         calibration.append(laps["calibration"])
         rest.append(sum(laps.values()) - laps["calibration"])
     return Evaluation(
-        data.counters["slice"],
+        *_facts(data),
         method,
         OWN_MAPS,
         score_raw(result.image, reference, inside),
@@ -225,7 +229,7 @@ def _by_bart(
         solved, seconds = bart_pics(kspace, maps, options)
         image = _cropped(np.abs(solved) * norm, data)
         yield Evaluation(
-            data.counters["slice"],
+            *_facts(data),
             f"bart {method}",
             origin,
             score_raw(image, reference, inside),
@@ -235,6 +239,11 @@ def _by_bart(
             _scaled(image, reference, inside),
             reference,
         )
+
+
+def _facts(data: Slice) -> tuple[int, int, int]:
+    """Number of the slice, coils, lines measured."""
+    return data.counters["slice"], data.kspace.shape[0], int((data.sampled > 0).sum())
 
 
 def _cropped(image: np.ndarray, data: Slice) -> np.ndarray:

@@ -1,0 +1,52 @@
+"""The benchmarks run; their tables hold what they promise, and no names of the machine."""
+
+import os
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def run(name, *words, **environment):
+    return subprocess.run(
+        [sys.executable, str(CHECKOUT / "benchmarks" / name), *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        env={**os.environ, **environment},
+        check=True,
+    )
+
+
+def numbers(text, start):
+    """The numeric cells of the row that begins with `start`."""
+    (line,) = [line for line in text.splitlines() if line.startswith(start)]
+    return [float(cell) for cell in line.split("|") if re.fullmatch(r" -?[\d.]+ ", cell)]
+
+
+def test_speed(tmp_path):
+    out = tmp_path / "speed.md"
+    words = ["--model", "random", "--cases", "4x48x64", "--repeats", 2, "--warm-up", 1]
+    run("speed.py", *words, "--paper-repeats", 1, "--out", out)
+    text = out.read_text()
+    assert "## 4 coils, 48 x 64" in text
+    median, p95, ratio = numbers(text, "| chpnet-rt | onnx-cpu |")
+    assert 0 < median <= p95
+    paper, _, one = numbers(text, "| chpnet (paper size) | pytorch-cpu |")
+    assert one == 1.0
+    assert abs(ratio - paper / median) < 0.1 * ratio
+    whole, _ = numbers(text, "| onnx-cpu | **whole slice** |")
+    assert whole > numbers(text, "| onnx-cpu | network |")[0]
+    assert str(tmp_path) not in text
+    assert str(CHECKOUT) not in text
+    assert platform.node() not in text or len(platform.node()) < 4
+
+
+def test_quality_without_data_leaves_the_table(tmp_path):
+    out = tmp_path / "quality.md"
+    done = run("quality.py", "--out", out, CHPNET_SHARED_DATA=str(tmp_path / "none"))
+    assert "no raw data" in done.stdout
+    assert not out.exists()
