@@ -36,6 +36,8 @@ class OnnxEngine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or torch.get_num_threads()
         options.log_severity_level = 3
+        # its threads would go on spinning while PyTorch works, on the same cores
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.student = load_student(model)
         sums = model.card.onnx_sha256
         if len(sums) != len(self.student.denoisers):
