@@ -23,7 +23,7 @@ START_ITERATIONS = 6
 
 @dataclass
 class Batch:
-    """Strips with the same number of lines, in units of the target's 99th percentile.
+    """Strips with the same number of lines, in units of the object's 99th percentile.
 
     Attributes:
         start: CG-SENSE images, `batch 2 y x`.

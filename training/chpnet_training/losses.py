@@ -54,7 +54,7 @@ def structural_similarity(x: Tensor, target: Tensor, data_range: Tensor) -> Tens
 def supervised_loss(
     x: Tensor, target: Tensor, *, edge_weight: float = 0.3, ssim_weight: float = 0.1
 ) -> dict[str, Tensor]:
-    """The student's loss against the truth, in units of the target's 99th percentile.
+    """The student's loss against the truth, in units in which the object is about one.
 
     Args:
         x: Reconstruction `batch channels y x`.

@@ -70,7 +70,8 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"{path}: expected a YAML recipe, found: {error}") from error
+        detail = " ".join(str(error).split())
+        raise ConfigurationError(f"{path}: expected a YAML recipe, found: {detail}") from error
     if not isinstance(content, dict):
         raise ConfigurationError(
             f"{path}: expected a mapping of settings, found {type(content).__name__}"
@@ -85,7 +86,10 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):
                 raise ConfigurationError(f"--set {override}: '{parent}' is not a section")
-        section[last] = yaml.safe_load(value)
+        try:
+            section[last] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigurationError(f"--set {override}: expected a value in YAML") from error
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
@@ -96,6 +100,8 @@ def _explain(error: ValidationError) -> str:
     """One line that names the first fault and, for an unknown key, the near name."""
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return f"expected the setting '{place}', found none"
     if first["type"] != "extra_forbidden":
         return f"'{place}' = {first['input']!r}: {first['msg']}"
     model: Any = Recipe

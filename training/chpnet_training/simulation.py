@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor
 from torch.nn import functional
 
@@ -40,7 +40,7 @@ class SimulationConfig(BaseModel):
     strips: int = Field(2, ge=1, description="samples taken from one simulated slice")
     coils: tuple[int, int] = (4, 16)
     virtual_coils: int = Field(8, ge=1)
-    accelerations: tuple[int, ...] = (2, 3, 4, 4, 4, 5, 6, 8)
+    accelerations: tuple[int, ...] = Field((2, 3, 4, 4, 4, 5, 6, 8), min_length=1)
     calibration: tuple[int, int] = (16, 32)
     noise: tuple[float, float] = Field(
         (0.002, 0.04), description="standard deviation of a real part over the 99th percentile"
@@ -57,6 +57,21 @@ class SimulationConfig(BaseModel):
     noise_error: float = Field(
         0.2, ge=0, description="standard deviation of the logarithm of a wrong noise level"
     )
+
+    @field_validator("matrix_y", "matrix_x", "coils", "calibration", "noise", "texture_strength")
+    @classmethod
+    def _ordered(cls, found: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < found[0] <= found[1]:
+            raise ValueError(f"expected a range from above zero upwards, found {found}")
+        return found
+
+    @model_validator(mode="after")
+    def _strip_fits(self) -> SimulationConfig:
+        if self.strip > self.matrix_x[0]:
+            raise ValueError(
+                f"expected a strip of at most matrix_x = {self.matrix_x[0]}, found {self.strip}"
+            )
+        return self
 
 
 @dataclass
@@ -90,7 +105,8 @@ def simulate_samples(
         rng: Source of all randomness.
 
     Returns:
-        Samples with the 99th percentile of the target's magnitude at one.
+        Samples of a slice whose object has the 99th percentile of its magnitude at one; the
+        receive profile of the coils is in the target on top of that.
     """
     step = config.multiple
     lines = int(rng.integers(config.matrix_y[0] // step, config.matrix_y[1] // step + 1)) * step
@@ -126,7 +142,7 @@ def simulate_samples(
     for _ in range(config.strips):
         left = int(rng.integers(0, columns - config.strip + 1))
         part = slice(left, left + config.strip)
-        maps = espirit(calibration, (lines, columns), columns=part, coarse=1).maps
+        maps = espirit(calibration, (lines, columns), columns=part).maps
         mask = draw_mask(lines, width, config, rng)
         adjoint = combine(ifft(hybrid[:, :, part] * mask[:, None], dim=-2), maps)
         target = combine(clean[:, :, part], maps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -206,7 +207,12 @@ class Training:
         whole.replace(path)
 
     def _load(self, path: Path) -> None:
-        state = torch.load(path, map_location=self.fabric.device, weights_only=True)
+        try:
+            state = torch.load(path, map_location=self.fabric.device, weights_only=True)
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise TrainingError(
+                f"{path}: expected a checkpoint, found a damaged file; remove it to start anew"
+            ) from error
         if state["recipe"] != self.recipe.model_dump(mode="json"):
             raise TrainingError(
                 f"{path}: expected a checkpoint of this recipe, found one of another "
@@ -216,3 +222,13 @@ class Training:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = int(state["step"])
+        self._forget_later_rows()
+
+    def _forget_later_rows(self) -> None:
+        """Drop rows of the log that were written after the checkpoint."""
+        path = self.folder / "validation.csv"
+        if not path.exists():
+            return
+        head, *rows = path.read_text(encoding="utf-8").splitlines()
+        kept = [row for row in rows if int(row.split(",")[0]) <= self.step]
+        path.write_text("\n".join([head, *kept, ""]), encoding="utf-8")

@@ -1,0 +1,53 @@
+"""A bank of four small images and a recipe that runs in seconds."""
+
+from pathlib import Path
+
+import numpy as np
+
+from chpnet_training.bank import SourceBank
+from chpnet_training.recipe import Recipe
+from tests.physics.cases import phantom
+
+SIMULATION = {
+    "matrix_y": (32, 40),
+    "matrix_x": (32, 40),
+    "strip": 24,
+    "strips": 1,
+    "coils": (4, 5),
+    "virtual_coils": 4,
+    "accelerations": (2, 3),
+    "calibration": (12, 14),
+    "noise": (0.01, 0.03),
+}
+
+
+def tiny_bank(path: Path) -> Path:
+    """Write a bank of three training images and one for validation."""
+    images = [
+        np.round(65535 * np.clip(phantom((64, 48 + 8 * i)).numpy(), 0, 1)).astype(np.uint16)
+        for i in range(4)
+    ]
+    SourceBank(
+        np.concatenate([image.ravel() for image in images]),
+        np.array([image.shape for image in images], dtype=np.int32),
+        np.ones(4),
+        np.array(["train", "train", "train", "val"]),
+        np.array(["a", "b", "c", "d"]),
+        np.array(["phantom/a", "phantom/b", "phantom/c", "phantom/d"]),
+        {},
+    ).save(path)
+    return path
+
+
+def tiny_recipe(steps: int = 6, every: int = 2, **optimizer) -> Recipe:
+    """A recipe with a network of a few thousand weights."""
+    return Recipe.model_validate(
+        {
+            "name": "tiny",
+            "seed": 3,
+            "student": {"widths": (4, 8), "iterations": 2},
+            "simulation": SIMULATION,
+            "optimizer": {"steps": steps, "warmup": 2, "learning_rate": 2e-3} | optimizer,
+            "validation": {"slices": 2, "every": every},
+        }
+    )
