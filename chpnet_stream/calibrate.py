@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chpnet_stream.errors import MissingCalibrationError
+from chpnet_stream.errors import MissingCalibrationError, ReconstructionError
 from chpnet_stream.physics.coils import compression_matrix, espirit
 from chpnet_stream.physics.noise_level import estimate_noise
 from chpnet_stream.scan.noise import NoiseScan
@@ -18,6 +19,10 @@ from chpnet_stream.scan.slices import Slice
 FEWEST_LINES = 8
 MOST_LINES = 32
 CACHE_BYTES = 512 * 2**20
+LEAST_NOISE = 1e-6
+"""Least noise that is believed, relative to the largest sample: below it data count as clean."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,40 +56,62 @@ class CoilCalibration:
         self._whitening: Tensor | None = None
         self._maps: OrderedDict[tuple[int, ...], Sensitivities] = OrderedDict()
 
+    @property
+    def has_maps(self) -> bool:
+        """Whether there were coil maps for any slice so far."""
+        return bool(self._maps)
+
     def whitening(self, data: Slice) -> Tensor:
-        """Matrix `coils coils` that makes noise white with unit variance of a complex sample.
+        """Matrix `coils coils` (on the CPU) that gives noise unit variance of a complex sample.
 
         It is made from the noise scan. Where there is none, one factor for all coils comes from
         the first slice: coils keep their balance, and with it the image its shading. It stays the
         same for the whole scan, and so does the scale of the images.
+
+        Raises:
+            InconsistentScanError: If the noise scan has other coils than the slice.
         """
-        if self._whitening is None:
-            if not self.noise.is_empty:
+        if self._whitening is None and not self.noise.is_empty:
+            if self.noise.covariance.any():
                 dwell = float(data.head.sample_time_us)
                 matrix = self.noise.whitening(dwell, coils=data.kspace.shape[0])
-                self._whitening = torch.from_numpy(matrix).to(self.device)
+                self._whitening = torch.from_numpy(matrix)
                 self.noise_source = "noise scan"
             else:
-                self._whitening = self._estimate(data)
+                logger.warning("the noise scan holds only zeros; going on as if there were none")
+        if self._whitening is None:
+            return self._estimate(data)
         return self._whitening
 
     def _estimate(self, data: Slice) -> Tensor:
+        """The same from the slice itself; kept for the scan unless the slice is empty."""
         kspace = torch.from_numpy(data.kspace)
-        level = estimate_noise(kspace, torch.from_numpy(data.sampled), data.echo_samples)
-        one = float(level[level > 0].square().mean().sqrt()) if bool((level > 0).any()) else 0.0
-        self.noise_source = "estimated" if one > 0 else "none"
-        if one == 0:  # zeros in the corners: no noise to speak of
-            one = 1e-4 * float(kspace.abs().max()) or 1.0
-        return torch.eye(len(kspace), dtype=torch.complex64, device=self.device) / one
+        levels = estimate_noise(kspace, torch.from_numpy(data.sampled), data.echo_samples)
+        levels = levels[levels > 0]
+        level = float(levels.square().mean().sqrt()) if len(levels) else 0.0
+        largest = float(kspace.abs().max())
+        one = torch.eye(len(kspace), dtype=torch.complex64)
+        if largest == 0:
+            return one
+        least = LEAST_NOISE * largest
+        self.noise_source = "estimated" if level > least else "none"
+        self._whitening = one / max(level, least)
+        return self._whitening
 
     def sensitivities(self, data: Slice) -> Sensitivities:
         """Maps for a slice: from the cache where its calibration lines are still the same.
 
         Raises:
             MissingCalibrationError: If the slice has too few calibration lines.
+            ReconstructionError: If its calibration lines give no maps, for lack of signal.
+            InconsistentScanError: If the noise scan has other coils than the slice.
         """
         counters = data.counters
-        key = (counters["slice"], counters.get("partition", 0), data.calibration_version)
+        key: tuple[int, ...] = (
+            counters["slice"],
+            counters.get("partition", 0),
+            data.calibration_version,
+        )
         if data.calibration is None:  # from the data themselves: new lines, new maps
             key = (*key, *(counters[c] for c in ("contrast", "phase", "repetition", "set")))
         found = self._maps.get(key)
@@ -99,13 +126,11 @@ class CoilCalibration:
 
     def _calibrate(self, data: Slice) -> Sensitivities:
         lines, columns = data.kspace.shape[1:]
-        source = data.kspace if data.calibration is None else data.calibration
-        measured = data.sampled > 0 if data.calibration is None else data.calibrated
-        whitening = self.whitening(data)
+        whitening = self.whitening(data).to(self.device)
         if data.kspace.shape[0] == 1:
             maps = torch.ones((1, lines, columns), dtype=torch.complex64, device=self.device)
             return Sensitivities(whitening, maps)
-        rows = central_run(measured, MOST_LINES)
+        source, rows = _calibration_lines(data)
         if len(rows) < FEWEST_LINES:
             raise MissingCalibrationError(
                 f"slice {data.counters['slice']}: found {len(rows)} measured lines side by side at "
@@ -118,16 +143,27 @@ class CoilCalibration:
         samples = slice(max(centre - half, first), min(centre + half, last))
         block = torch.from_numpy(source[:, rows.start : rows.stop, samples]).to(self.device)
         block = torch.einsum("vc,cyx->vyx", whitening, block)
-        compression = compression_matrix(block, limit=self.virtual_coils)
-        block = torch.einsum("vc,cyx->vyx", compression, block)
         try:
+            compression = compression_matrix(block, limit=self.virtual_coils)
+            block = torch.einsum("vc,cyx->vyx", compression, block)
             maps = espirit(block, (lines, columns)).maps
-        except ValueError as error:
-            raise MissingCalibrationError(
+        except (ValueError, torch.linalg.LinAlgError) as error:
+            raise ReconstructionError(
                 f"slice {data.counters['slice']}: no coil sensitivities from {len(rows)} lines: "
-                f"{error}; check the calibration lines, or use --method rss"
+                f"{error}; check the calibration lines"
             ) from error
         return Sensitivities(compression @ whitening, maps)
+
+
+def _calibration_lines(data: Slice) -> tuple[np.ndarray, range]:
+    """K-space `coils ky kx` to calibrate from, and its measured lines around the centre."""
+    own = central_run(data.sampled > 0, MOST_LINES)
+    if data.calibration is None:
+        return data.kspace, own
+    rows = central_run(data.calibrated, MOST_LINES)
+    if len(rows) < FEWEST_LINES <= len(own):
+        return data.kspace, own
+    return data.calibration, rows
 
 
 def central_run(measured: np.ndarray, most: int) -> range:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
 
 KEPT = 100_000
 """Latencies kept for the percentiles: the newest; memory stays bounded on endless scans."""
@@ -44,3 +49,26 @@ class SessionMetrics:
             "max": float(values.max()),
             "first": float(values[0]),
         }
+
+
+class StageClock:
+    """Times the steps of one slice; waits for the GPU at every lap.
+
+    Args:
+        device: Where the steps run.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.milliseconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """Note the time since the last lap under `name`."""
+        if self.device.type == "cuda":
+            import torch
+
+            torch.cuda.synchronize(self.device)
+        now = time.perf_counter()
+        self.milliseconds[name] = self.milliseconds.get(name, 0.0) + 1e3 * (now - self._last)
+        self._last = now

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from chpnet_stream.errors import ConfigurationError
+from chpnet_stream.errors import ConfigurationError, OutputError
 
 ERROR_GAIN = 5.0
+
+_METADATA = {"Software": "chpnet-stream"}
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,11 @@ class Panel:
     caption: str
     image: np.ndarray
     error: np.ndarray | None = None
+
+    def turned(self, turn: Callable[[np.ndarray], np.ndarray]) -> Panel:
+        """The same with its pictures turned or flipped."""
+        error = None if self.error is None else turn(self.error)
+        return replace(self, image=turn(self.image), error=error)
 
 
 def require_matplotlib() -> None:
@@ -53,12 +63,25 @@ def save_png(path: Path, image: np.ndarray, window: tuple[float, float]) -> None
         path: File to write.
         image: `y x`; row 0 is the top row of the picture.
         window: Values shown as black and as white.
+
+    Raises:
+        OutputError: If it can't be written.
     """
+    _private_cache()
     from matplotlib.image import imsave
 
     low, high = window
     span = high - low if high > low else 1.0
-    imsave(path, np.clip((image - low) / span, 0, 1), cmap="gray", vmin=0, vmax=1)
+    with _whole(path) as temporary:
+        imsave(
+            temporary,
+            np.clip((image - low) / span, 0, 1),
+            cmap="gray",
+            vmin=0,
+            vmax=1,
+            format="png",
+            metadata=_METADATA,
+        )
 
 
 def save_comparison(path: Path, panels: list[Panel], heading: str) -> None:
@@ -68,6 +91,9 @@ def save_comparison(path: Path, panels: list[Panel], heading: str) -> None:
         path: PNG file to write.
         panels: The pictures, of one size and one unit; the last one sets the window.
         heading: Title of the figure.
+
+    Raises:
+        OutputError: If it can't be written.
     """
     _private_cache()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -98,7 +124,21 @@ def save_comparison(path: Path, panels: list[Panel], heading: str) -> None:
             axes.axis("off")
     figure.suptitle(heading, color="white", fontsize=10)
     figure.tight_layout()
-    figure.savefig(path, dpi=120, facecolor="black", metadata={"Software": "chpnet-stream"})
+    with _whole(path) as temporary:
+        figure.savefig(temporary, dpi=120, facecolor="black", format="png", metadata=_METADATA)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A hidden name beside `path`, which becomes `path` when the picture is whole."""
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
+    try:
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"can't write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _private_cache() -> None:

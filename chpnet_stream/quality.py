@@ -9,10 +9,17 @@ from dataclasses import dataclass
 from torch import Tensor
 
 LARGEST_ENERGY_RATIO = 2.0
-"""A network image may have at most this many times the energy of CG-SENSE's, or its inverse."""
+"""A network image may have at most this many times the energy of CG-SENSE's.
+
+There is no lower bound: CG-SENSE's energy may be mostly noise. An image that is too dark misses
+the data.
+"""
 
 LARGEST_RESIDUAL_RATIO = 2.0
-"""Its residual may be this many times CG-SENSE's, plus `RESIDUAL_MARGIN` of the data."""
+"""Its residual may be this many times CG-SENSE's, plus `RESIDUAL_MARGIN` of the data.
+
+But never more than one, the residual of an empty image.
+"""
 
 RESIDUAL_MARGIN = 0.05
 
@@ -25,13 +32,15 @@ class Quality:
         residual: Root of the energy of A x - y relative to that of y.
         baseline_residual: The same of the CG-SENSE image.
         energy_ratio: Energy of the image relative to CG-SENSE's.
-        problem: None, or in words why the image must not be sent.
+        problem: None, or what kind of fault forbids to send the image.
+        detail: The same in words.
     """
 
     residual: float
     baseline_residual: float
     energy_ratio: float
-    problem: str | None
+    problem: str | None = None
+    detail: str = ""
 
 
 def residual(
@@ -76,16 +85,18 @@ def check(
         The findings; `problem` is None where the image may go out.
     """
     if not bool(image.isfinite().all()):
-        return Quality(math.nan, math.nan, math.nan, "the network returned NaN or infinity")
-    energy = image.abs().square().sum().item()
-    reference = baseline.abs().square().sum().item()
+        detail = "the network's image has NaN or infinite pixels"
+        return Quality(math.nan, math.nan, math.nan, "not finite", detail)
+    energy = image.abs().square().double().sum().item()
+    reference = baseline.abs().square().double().sum().item()
     ratio = energy / reference if reference > 0 else (1.0 if energy == 0 else math.inf)
     found = residual(image, adjoint, normal, data_energy)
     usual = residual(baseline, adjoint, normal, data_energy)
-    allowed = LARGEST_RESIDUAL_RATIO * usual + RESIDUAL_MARGIN
-    problem = None
-    if not 1 / LARGEST_ENERGY_RATIO <= ratio <= LARGEST_ENERGY_RATIO:
-        problem = f"the network's image has {ratio:.3g} times the energy of CG-SENSE's"
-    elif found > allowed:
-        problem = f"the network's image misses the data by {found:.3f}, allowed is {allowed:.3f}"
-    return Quality(found, usual, ratio, problem)
+    allowed = min(1.0, LARGEST_RESIDUAL_RATIO * usual + RESIDUAL_MARGIN)
+    if ratio > LARGEST_ENERGY_RATIO:
+        detail = f"the network's image has {ratio:.3g} times the energy of CG-SENSE's"
+        return Quality(found, usual, ratio, "wrong scale", detail)
+    if not found <= allowed:
+        detail = f"the network's image misses the data by {found:.3f}, allowed is {allowed:.3f}"
+        return Quality(found, usual, ratio, "misses the data", detail)
+    return Quality(found, usual, ratio)

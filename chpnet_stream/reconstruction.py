@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -13,27 +12,38 @@ import torch
 from torch import Tensor
 
 from chpnet_stream.calibrate import CoilCalibration, Sensitivities
-from chpnet_stream.engines.engine import Engine, Problem
-from chpnet_stream.errors import EngineError, ReconstructionError
+from chpnet_stream.engines.engine import Engine, Problem, first_line
+from chpnet_stream.errors import (
+    EngineError,
+    InputError,
+    MissingCalibrationError,
+    ReconstructionError,
+)
+from chpnet_stream.metrics import StageClock
 from chpnet_stream.mrd.images import crop_to_recon
 from chpnet_stream.network.normal import ColumnNormal, to_channels, to_complex
-from chpnet_stream.physics.classical import cg_sense
-from chpnet_stream.physics.coils import combine, root_sum_of_squares
+from chpnet_stream.physics.classical import cg_sense, zero_filled_rss
+from chpnet_stream.physics.coils import combine
 from chpnet_stream.physics.fourier import ifft
 from chpnet_stream.physics.operators import ColumnSense
-from chpnet_stream.physics.partial_fourier import pocs
 from chpnet_stream.quality import Quality, check, residual
 from chpnet_stream.scan.noise import NoiseScan
 from chpnet_stream.scan.slices import Slice
+from chpnet_stream.symmetry import symmetrize
 
 Method = Literal["chpnet", "cg-sense", "zero-filled", "rss"]
 METHODS: tuple[str, ...] = get_args(Method)
 
+LADDERS: dict[str, tuple[str, ...]] = {
+    "chpnet": ("chpnet", "cg-sense", "rss"),
+    "cg-sense": ("cg-sense", "rss"),
+    "zero-filled": ("zero-filled", "rss"),
+    "rss": ("rss",),
+}
+"""What is tried, in this order, so that a slice is never lost."""
+
 CG_REGULARIZATION = 1e-2
 CG_ITERATIONS = 10
-ASYMMETRY = 0.06
-"""Share of an axis by which one side must be measured further to count as partial Fourier."""
-
 logger = logging.getLogger(__name__)
 
 
@@ -64,18 +74,34 @@ class Reconstruction:
     notes: tuple[str, ...]
 
 
+class _Unfit(Exception):  # noqa: N818 - no error: the next method is tried
+    """There is no image of this method, or it must not be sent: its kind, and why."""
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(detail)
+        self.kind = kind
+
+
 @dataclass
 class _Work:
-    """One slice on its way through the steps."""
+    """One slice, ready for the methods that use coil maps."""
 
-    data: Slice
     sensitivities: Sensitivities
     operator: ColumnSense
     adjoint: Tensor
     energy: float
     noise: float
-    clock: _Clock
-    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Job:
+    """One slice on its way through the steps."""
+
+    data: Slice
+    wanted: str
+    clock: StageClock
+    work: _Work | None = None
+    reasons: list[str] = field(default_factory=list)
 
 
 class SliceReconstructor:
@@ -112,51 +138,94 @@ class SliceReconstructor:
         self.fallbacks: Counter[str] = Counter()
 
     def __call__(self, data: Slice, method: str | None = None) -> Reconstruction:
-        """Reconstruct a slice.
+        """Reconstruct a slice; where a method fails or its image is not fit, by the next one.
 
         Args:
             data: The slice.
             method: Another method than the scan's, for comparisons.
 
         Raises:
-            MissingCalibrationError: If coil maps are needed and can't be estimated.
+            MissingCalibrationError: If a complete slice has no calibration lines, and no slice
+                before it had any.
+            InconsistentScanError: If the noise scan doesn't belong to the data.
             ReconstructionError: If no method gives a finite image.
         """
         wanted = method or self.method
+        if wanted not in LADDERS or (wanted == "chpnet" and self.engine is None):
+            raise ValueError(f"expected a method that can be used here, found '{wanted}'")
+        job = _Job(data, wanted, StageClock(self.device))
         with torch.inference_mode():
-            if wanted == "rss":
-                return self._root_sum_of_squares(data)
-            work = self._prepare(data)
-            made, fallback, quality = wanted, None, None
-            if wanted == "chpnet":
-                image, quality, fallback = self._network(work)
-                if image is None:
-                    made, image = "cg-sense", self._cg_sense(work)
-            elif wanted == "cg-sense":
-                image = self._cg_sense(work)
-            else:
-                image = work.adjoint
-            found = (
-                quality.residual if quality and made == "chpnet" else self._residual(work, image)
-            )
-            image = self._symmetrize(work, image, rows=made != "chpnet")
-            magnitude = self._finish(image.abs(), work)
-        return Reconstruction(
-            magnitude,
-            made,
-            wanted,
-            fallback,
-            found,
-            len(work.sensitivities.maps),
-            work.clock.milliseconds,
-            (*work.notes, made),
+            for name in LADDERS[wanted]:
+                if job.reasons and job.work is None and name != "rss":
+                    continue  # without coil maps there is only one method left
+                try:
+                    return self._attempt(job, name)
+                except InputError:  # the scan is at fault, not the method: its owner must know
+                    raise
+                except _Unfit as unfit:
+                    self._note_fallback(job, name, unfit.kind, str(unfit))
+                except Exception as error:  # noqa: BLE001 - whatever fails, the slice goes out
+                    detail = f"{type(error).__name__}: {first_line(error)}"
+                    self._note_fallback(job, name, "unexpected error", detail, trace=True)
+        raise ReconstructionError(
+            f"slice {data.counters['slice']}: expected an image, found none by "
+            f"{', '.join(LADDERS[wanted])} ({'; '.join(job.reasons)}); check its raw data"
         )
 
-    def _prepare(self, data: Slice) -> _Work:
+    def _attempt(self, job: _Job, name: str) -> Reconstruction:
+        """Reconstruct by one method."""
+        notes = ["whitened"]
+        coils = job.data.kspace.shape[0]
+        found: float | None = None
+        if name == "rss":
+            magnitude = self._root_sum_of_squares(job)
+        else:
+            if job.work is None:
+                job.work = self._prepare(job)
+            coils = len(job.work.sensitivities.maps)
+            notes += ["ESPIRiT"] if coils > 1 else []
+            if name == "chpnet":
+                image, quality = self._network(job, job.work)
+                found = quality.residual
+            else:
+                image = job.work.adjoint
+                if name == "cg-sense":
+                    image = self._solve(job.work, CG_REGULARIZATION, CG_ITERATIONS)
+                    job.clock.lap("cg-sense")
+                found = residual(image, job.work.adjoint, job.work.operator.normal, job.work.energy)
+            # Along the lines the network was trained to do it.
+            image, filled = symmetrize(job.data, image, rows=name != "chpnet")
+            notes += filled
+            magnitude = image.abs().cpu()
+        pixels = np.ascontiguousarray(
+            crop_to_recon(magnitude.numpy(), job.data.encoding), dtype=np.float32
+        )
+        job.clock.lap("output")
+        if not np.isfinite(pixels).all():
+            raise _Unfit("not finite", f"NaN or infinite pixels by {name}")
+        return Reconstruction(
+            pixels,
+            name,
+            job.wanted,
+            "; ".join(job.reasons) or None,
+            found,
+            coils,
+            job.clock.milliseconds,
+            (*notes, name),
+        )
+
+    def _prepare(self, job: _Job) -> _Work:
         """Whiten, compress, calibrate; A* y and A* A."""
-        clock = _Clock(self.device)
-        sensitivities = self.calibration.sensitivities(data)
-        clock.lap("calibration")
+        data = job.data
+        try:
+            sensitivities = self.calibration.sensitivities(data)
+        except MissingCalibrationError as error:
+            if data.complete and not self.calibration.has_maps:
+                raise  # the whole scan has none, as far as can be told: say so at once
+            raise _Unfit("no coil maps", str(error)) from error
+        except ReconstructionError as error:
+            raise _Unfit("no coil maps", str(error)) from error
+        job.clock.lap("calibration")
         kspace = torch.from_numpy(data.kspace).to(self.device)
         counts = torch.from_numpy(data.sampled).to(self.device, torch.float32)
         most = float(counts.max().clamp_min(1))
@@ -166,16 +235,8 @@ class SliceReconstructor:
         weighted = ifft(ifft(coils, dim=-1) * weights[:, None], dim=-2)
         adjoint = combine(weighted, sensitivities.maps)
         operator = ColumnSense(sensitivities.maps, weights)
-        clock.lap("data")
-        noise = (0.5 / most) ** 0.5
-        work = _Work(data, sensitivities, operator, adjoint, energy, noise, clock)
-        work.notes += ["whitened", "ESPIRiT"] if len(sensitivities.maps) > 1 else ["whitened"]
-        return work
-
-    def _cg_sense(self, work: _Work, iterations: int = CG_ITERATIONS) -> Tensor:
-        image = self._solve(work, CG_REGULARIZATION, iterations)
-        work.clock.lap("cg-sense")
-        return image
+        job.clock.lap("data")
+        return _Work(sensitivities, operator, adjoint, energy, (0.5 / most) ** 0.5)
 
     def _solve(self, work: _Work, regularization: float, iterations: int) -> Tensor:
         columns = cg_sense(
@@ -187,14 +248,14 @@ class SliceReconstructor:
         )
         return columns.mT
 
-    def _network(self, work: _Work) -> tuple[Tensor | None, Quality | None, str | None]:
-        """The network's image if it may be sent, what was found, and why it may not."""
+    def _network(self, job: _Job, work: _Work) -> tuple[Tensor, Quality]:
+        """The network's image, complex `y x`, if it may be sent."""
         engine = self.engine
         if engine is None:
             raise ValueError("expected an engine for method 'chpnet', found none")
         card = engine.card
         start = self._solve(work, card.start_regularization, card.start_iterations)
-        work.clock.lap("start")
+        job.clock.lap("start")
         problem = Problem(
             to_channels(start[None]),
             to_channels(work.adjoint[None]),
@@ -202,104 +263,44 @@ class SliceReconstructor:
             torch.full((1, 1, 1, 1), work.noise, device=self.device),
         )
         try:
-            image = to_complex(engine.run(problem).to(self.device, torch.float32))[0]
+            made = engine.run(problem)
         except EngineError as error:
-            work.clock.lap("network")
-            return None, None, self._note_fallback(work, "engine failed", str(error))
-        work.clock.lap("network")
+            raise _Unfit("engine failed", str(error)) from error
+        finally:
+            job.clock.lap("network")
+        if made.shape != problem.start.shape:
+            raise _Unfit(
+                "engine failed",
+                f"expected an image {tuple(problem.start.shape)}, found {tuple(made.shape)}",
+            )
+        image = to_complex(made.to(self.device, torch.float32))[0]
         quality = check(image, start, work.adjoint, work.operator.normal, work.energy)
-        work.clock.lap("checks")
-        if quality.problem:
-            reason = self._note_fallback(work, "quality check failed", quality.problem)
-            return None, quality, reason
-        return image, quality, None
+        job.clock.lap("checks")
+        if quality.problem is not None:
+            raise _Unfit(quality.problem, quality.detail)
+        return image, quality
 
-    def _note_fallback(self, work: _Work, kind: str, detail: str) -> str:
-        """Count a fallback and log the first of its kind."""
+    def _root_sum_of_squares(self, job: _Job) -> Tensor:
+        """On the CPU whatever the device: what is left when a GPU fails."""
+        whitening = self.calibration.whitening(job.data)
+        kspace = torch.from_numpy(job.data.kspace)
+        magnitude = zero_filled_rss(torch.einsum("vc,cyx->vyx", whitening, kspace))
+        job.clock.lap("rss")
+        return magnitude
+
+    def _note_fallback(
+        self, job: _Job, method: str, kind: str, detail: str, *, trace: bool = False
+    ) -> None:
+        """Count a fallback, and log the first one of its kind."""
+        job.reasons.append(f"{kind}: {detail}")
         if not self.fallbacks[kind]:
             logger.warning(
-                "slice %d: %s (%s); the conventional image is sent instead, here and wherever it "
-                "happens again",
-                work.data.counters["slice"],
+                "slice %d: no image by %s, %s (%s); a simpler method is used instead, here and "
+                "wherever it happens again",
+                job.data.counters["slice"],
+                method,
                 kind,
                 detail,
+                exc_info=trace,
             )
         self.fallbacks[kind] += 1
-        return f"{kind}: {detail}"
-
-    def _residual(self, work: _Work, image: Tensor) -> float:
-        return residual(image, work.adjoint, work.operator.normal, work.energy)
-
-    def _symmetrize(self, work: _Work, image: Tensor, *, rows: bool) -> Tensor:
-        """Fill the side of k-space that was not measured, from the other by its phase.
-
-        Along the lines only for conventional images: the network was trained to do it.
-        """
-        lines = np.flatnonzero(work.data.sampled)
-        measured = range(int(lines[0]), int(lines[-1]) + 1)
-        spacing = int(np.diff(lines).max(initial=1))
-        if rows and _one_sided(measured, image.shape[-2], spacing):
-            image = pocs(image, measured, axis=-2)
-            work.notes.append("POCS along y")
-        first, last = work.data.echo_samples
-        if _one_sided(range(first, last), image.shape[-1], 1):
-            image = pocs(image, range(first, last), axis=-1)
-            work.notes.append("POCS along x")
-        return image
-
-    def _root_sum_of_squares(self, data: Slice) -> Reconstruction:
-        clock = _Clock(self.device)
-        whitening = self.calibration.whitening(data)
-        kspace = torch.from_numpy(data.kspace).to(self.device)
-        coils = torch.einsum("vc,cyx->vyx", whitening, kspace)
-        magnitude = root_sum_of_squares(ifft(coils))
-        image = crop_to_recon(magnitude.cpu().numpy(), data.encoding)
-        clock.lap("rss")
-        _refuse_bad_pixels(image, data)
-        return Reconstruction(
-            np.ascontiguousarray(image, dtype=np.float32),
-            "rss",
-            "rss",
-            None,
-            None,
-            data.kspace.shape[0],
-            clock.milliseconds,
-            ("whitened", "rss"),
-        )
-
-    def _finish(self, magnitude: Tensor, work: _Work) -> np.ndarray:
-        image = crop_to_recon(magnitude.cpu().numpy(), work.data.encoding)
-        work.clock.lap("output")
-        _refuse_bad_pixels(image, work.data)
-        return np.ascontiguousarray(image, dtype=np.float32)
-
-
-class _Clock:
-    """Times of steps in milliseconds; waits for the GPU at every lap."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.milliseconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        """Note the time since the last lap under `name`."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        now = time.perf_counter()
-        self.milliseconds[name] = self.milliseconds.get(name, 0.0) + 1e3 * (now - self._last)
-        self._last = now
-
-
-def _one_sided(measured: range, size: int, spacing: int) -> bool:
-    """Whether one side of the centre is measured clearly further than the other."""
-    before, after = size // 2 - measured.start, measured.stop - 1 - (size - 1) // 2
-    return abs(before - after) > max(ASYMMETRY * size, spacing)
-
-
-def _refuse_bad_pixels(image: np.ndarray, data: Slice) -> None:
-    if not np.isfinite(image).all():
-        raise ReconstructionError(
-            f"slice {data.counters['slice']}: expected finite pixels, found NaN or infinity after "
-            "the conventional reconstruction; check the raw data of this slice"
-        )

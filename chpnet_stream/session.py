@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from chpnet_stream.engines.choice import default_device, make_engine
-from chpnet_stream.engines.engine import Engine
-from chpnet_stream.errors import EmptyScanError
+from chpnet_stream.engines.engine import Engine, Problem, first_line
+from chpnet_stream.errors import EmptyScanError, EngineError, ModelError
 from chpnet_stream.metrics import SessionMetrics
 from chpnet_stream.mrd import flags
 from chpnet_stream.mrd.header import ScanHeader
 from chpnet_stream.mrd.images import ImageCounters, ImageOrientation, image_from_slice
+from chpnet_stream.network.normal import ColumnNormal
 from chpnet_stream.network.weights import find_model
 from chpnet_stream.options import ReconstructionOptions
+from chpnet_stream.physics.operators import ColumnSense
 from chpnet_stream.reconstruction import Reconstruction, SliceReconstructor
 from chpnet_stream.scan.noise import NoiseScan
 from chpnet_stream.scan.slices import Slice, SliceAssembler
 
 WINDOW_PERCENTILE = 99.8
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,11 @@ class Session:
         self.noise = NoiseScan(header.noise_bandwidth)
         if engine is None and self.options.method == "chpnet":
             engine = make_engine(self.options.engine, find_model(self.options.model))
+        if engine is not None and engine.card.student.task != "kspace":
+            raise ModelError(
+                f"model {engine.card.name} is for the task '{engine.card.student.task}', expected "
+                "one for 'kspace'; choose another one (see `chpnet-stream models`)"
+            )
         self.engine = engine
         self.reconstructor = SliceReconstructor(
             self.noise,
@@ -78,27 +89,31 @@ class Session:
             device=engine.device if engine else default_device(),
             virtual_coils=self.options.virtual_coils,
         )
-        self._orientation = ImageOrientation(self.options.flip_rows, self.options.flip_columns)
+        self.orientation = ImageOrientation(self.options.flip_rows, self.options.flip_columns)
         self._window: tuple[float, float] | None = None
         self._number = 0
         if engine is not None:
             self._warm_up(engine)
 
     def _warm_up(self, engine: Engine) -> None:
-        """Run the network once on zeros of the scan's matrix: libraries, memory, kernels."""
-        import torch
+        """Run the network once on zeros of the scan's matrix: libraries, memory, kernels.
 
-        from chpnet_stream.engines.engine import Problem
-        from chpnet_stream.network.normal import ColumnNormal
-        from chpnet_stream.physics.operators import ColumnSense
-
-        columns, rows, _ = self.header.encodings[0].encoded.matrix
-        columns = self.header.encodings[0].cropped(0)
-        maps = torch.ones((1, rows, columns), dtype=torch.complex64, device=engine.device)
-        image = torch.zeros((1, engine.card.student.channels, rows, columns), device=engine.device)
-        noise = torch.ones((1, 1, 1, 1), device=engine.device)
-        weights = torch.ones(rows, device=engine.device)
-        engine.run(Problem(image, image, ColumnNormal(ColumnSense(maps, weights)), noise))
+        A network that loads but can't run here is told of; the slices then go out by CG-SENSE.
+        """
+        encoding = next(e for e in self.header.encodings if not e.problems())
+        rows, columns = encoding.encoded.matrix[1], encoding.cropped(0)
+        try:
+            with torch.inference_mode():
+                maps = torch.ones((1, rows, columns), dtype=torch.complex64, device=engine.device)
+                image = torch.zeros(
+                    (1, engine.card.student.channels, rows, columns), device=engine.device
+                )
+                noise = torch.ones((1, 1, 1, 1), device=engine.device)
+                weights = torch.ones(rows, device=engine.device)
+                normal = ColumnNormal(ColumnSense(maps, weights))
+                engine.run(Problem(image, image, normal, noise))
+        except (EngineError, RuntimeError, MemoryError) as error:
+            logger.warning("the network failed in its dry run: %s", first_line(error))
 
     def feed(self, item: Any, received_at: float | None = None) -> list[SessionImage]:
         """Take one acquisition; returns the images that it completes.
@@ -149,10 +164,15 @@ class Session:
         metrics.latencies_ms.append(latency)
         return SessionImage(self._number, data, original, result, latency)
 
-    def set_window(self, images: Iterable[np.ndarray]) -> None:
-        """Choose the display window of the series from the magnitudes of a whole volume."""
+    def set_window(self, images: Iterable[np.ndarray]) -> float:
+        """Choose the display window of the series from the magnitudes of a whole volume.
+
+        Returns:
+            The value that is shown as white; black is zero.
+        """
         top = max((float(np.percentile(i, WINDOW_PERCENTILE)) for i in images), default=0.0)
         self._window = (top / 2, top) if top > 0 else None
+        return top
 
     def to_ismrmrd(self, image: SessionImage, *, last: bool = False) -> Any:
         """The image as an `ismrmrd.Image` with its header and meta.
@@ -183,9 +203,7 @@ class Session:
         }
         comments = ["for research use"]
         if result.fallback is not None:
-            comments.append(
-                f"conventional reconstruction instead of the network: {result.fallback}"
-            )
+            comments.append(f"{result.method} instead of {result.wanted}: {result.fallback}")
         if not data.complete:
             comments.append(f"incomplete slice, {data.missing_lines} lines missing")
         return image_from_slice(
@@ -202,7 +220,7 @@ class Session:
             slice_counters=data.counters,
             edges=data.edges,
             window=self._window,
-            orientation=self._orientation,
+            orientation=self.orientation,
             description=result.method if result.method == "chpnet" else f"chpnet {result.method}",
             history=("chpnet-stream", *result.notes),
             comments=tuple(comments),

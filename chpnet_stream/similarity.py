@@ -19,7 +19,7 @@ class Similarity:
 
     Attributes:
         psnr: In dB, with the reference's maximum as peak.
-        ssim: Mean structural similarity.
+        ssim: Mean structural similarity; NaN for images smaller than its window.
         scale: Factor that the image was multiplied with (least squares).
     """
 
@@ -68,5 +68,7 @@ def compare(image: np.ndarray, reference: np.ndarray) -> Similarity:
     peak = float(target.max())
     psnr = 10 * math.log10(peak**2 / error) if error > 0 and peak > 0 else math.inf
     a, b = (torch.from_numpy(v)[None, None] for v in (scale * x, target))
-    ssim = float(ssim_map(a, b, torch.full((1, 1, 1, 1), peak, dtype=a.dtype)).mean())
+    ssim = math.nan
+    if min(image.shape) >= WINDOW and peak > 0:
+        ssim = float(ssim_map(a, b, torch.full((1, 1, 1, 1), peak, dtype=a.dtype)).mean())
     return Similarity(psnr, ssim, scale)

@@ -118,17 +118,12 @@ def command(
 
     from chpnet_stream.errors import ConfigurationError
     from chpnet_stream.mrd.image_file import refuse_existing
-    from chpnet_stream.offline import OfflineJob, run_offline
+    from chpnet_stream.offline import OfflineJob, refuse_source, run_offline
     from chpnet_stream.options import ReconstructionOptions
 
     if not 1 <= series <= 65535:
         raise ConfigurationError(f"--series {series}: expected 1 to 65535")
-    target = out or source.with_name(f"{source.stem}_images.h5")
-    refuse_existing(target, overwrite=overwrite)
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
+    target = out or source.parent / f"{source.stem}_images.h5"
     job = OfflineJob(
         source,
         target,
@@ -150,6 +145,12 @@ def command(
         _comparison(target, png) if compare_methods else None,
         acceleration,
     )
+    refuse_source(job)
+    refuse_existing(target, overwrite=overwrite)
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
     bar = Progress(
         "{task.description}",
         BarColumn(),
@@ -188,18 +189,24 @@ def _print(job: Any, report: OfflineReport, as_json: bool) -> None:
         "latency_p50_ms": latency["p50"],
         "latency_p95_ms": latency["p95"],
         "latency_max_ms": latency["max"],
-        "fallbacks": dict(session.metrics.fallbacks) or 0,
+        "fallbacks": dict(session.metrics.fallbacks),
         "incomplete_slices": session.metrics.incomplete,
         "comparison": str(job.comparison) if job.comparison else None,
     }
     scores = [
-        {"method": s.method, "psnr_db": s.psnr, "ssim": s.ssim, "time_ms": s.milliseconds}
+        {
+            "method": s.method,
+            "psnr_db": s.psnr,
+            "ssim": s.ssim,
+            "time_ms": s.milliseconds,
+            "fallback": s.fallback,
+        }
         for s in report.scores
     ]
     if as_json:
         show({**rows, "scores": scores, "reference": report.reference}, title="", as_json=True)
         return
-    show(rows, title="Reconstruction")
+    show({**rows, "fallbacks": rows["fallbacks"] or 0}, title="Reconstruction")
     if scores:
         against = f" against the {report.reference}" if report.reference else ""
         show_list(scores, title=f"One slice by each method{against}")

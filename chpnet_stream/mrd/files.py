@@ -88,6 +88,23 @@ class ScanFile:
         found = self._group.get(name)
         return None if found is None else found[()]
 
+    def copy_waveforms(self, group: Any) -> int:
+        """Copy the waveforms as they are into another file's HDF5 group; returns their number.
+
+        Raises:
+            TruncatedFileError: they can't be read.
+            OSError: they can't be written.
+        """
+        if self._waveforms is None:
+            return 0
+        import h5py
+
+        try:
+            h5py.h5o.copy(self._group.id, b"waveforms", group.id, b"waveforms")
+        except RuntimeError as error:
+            raise self._truncated("the waveforms", error) from error
+        return self.number_of_waveforms
+
     def close(self) -> None:
         """Close the file; closing twice is no error."""
         self._file.close()

@@ -8,11 +8,14 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from chpnet_stream.errors import ConfigurationError, OutputError, OutputExistsError
+
+if TYPE_CHECKING:
+    from chpnet_stream.mrd.files import ScanFile
 
 UINT16_TOP = 32767
 """Largest stored value of uint16 images (below 2^15, so that readers with signed pixels agree)."""
@@ -129,6 +132,18 @@ class ImageFile:
                 if series.spool is not None:
                     series.spool.close()
             self._temporary.unlink(missing_ok=True)
+
+    def keep_waveforms(self, scan: ScanFile) -> int:
+        """Copy the waveforms of the scan beside its images; returns their number.
+
+        Raises:
+            TruncatedFileError: they can't be read.
+            OutputError: the disk is full.
+        """
+        try:
+            return scan.copy_waveforms(self._group)
+        except OSError as error:
+            raise OutputError(f"can't write {self.path}: {error}") from error
 
     @property
     def count(self) -> int:

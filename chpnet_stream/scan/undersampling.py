@@ -33,8 +33,8 @@ def undersample(data: Slice, acceleration: int, calibration_lines: int = 24) -> 
     if not is_fully_sampled(data):
         measured = int((data.sampled > 0).sum())
         raise InconsistentScanError(
-            f"slice {data.counters['slice']} has {measured} of {len(data.sampled)} lines, expected a "
-            "fully sampled slice to undersample; leave out --undersample"
+            f"slice {data.counters['slice']} has {measured} of {len(data.sampled)} lines, expected "
+            "all of them in order to undersample; leave out --undersample"
         )
     lines = len(data.sampled)
     start = lines // 2 - calibration_lines // 2
