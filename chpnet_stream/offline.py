@@ -59,10 +59,12 @@ class Expected:
     Attributes:
         images: Images of the whole scan.
         positions: Slices and partitions at different places.
+        middle: Slice and partition in the middle of the scan.
     """
 
     images: int
     positions: int
+    middle: tuple[int, int]
 
 
 @dataclass
@@ -101,7 +103,7 @@ def run_offline(
         if job.acceleration is not None:
             factor = job.acceleration
             session.prepare = lambda data: undersample(data, factor)
-        pick = _Pick(expected.images // 2) if job.comparison else None
+        pick = _Pick(expected.middle) if job.comparison else None
         scores: list[MethodScore] = []
         reference = None
         with _Writer(job, session, scan, expected) as writer:
@@ -148,19 +150,24 @@ def expect(scan: ScanFile) -> Expected:
         seen.update(zip(*(index[name].tolist() for name in POSITION_FIELDS), strict=True))
     encoding = scan.header.encodings[0]
     partitions = encoding.cropped(2) if encoding.is_3d else 1
-    return Expected(len(seen) * partitions, len({key[0] for key in seen}) * partitions)
+    slices = sorted({key[0] for key in seen}) or [0]
+    middle = (slices[len(slices) // 2], partitions // 2)
+    return Expected(len(seen) * partitions, len(slices) * partitions, middle)
 
 
 class _Pick:
-    """Keeps the k-space of one slice for the comparison: the middle one of the scan."""
+    """Keeps the k-space of one slice for the comparison, and of the first until that comes."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number + 1
+    def __init__(self, position: tuple[int, int]) -> None:
+        self.position = position
         self.data: Slice | None = None
+        self.found = False
 
     def look_at(self, image: SessionImage) -> None:
-        if self.data is None or image.number == self.number:
-            self.data = image.original
+        counters = image.original.counters
+        here = (counters["slice"], counters.get("partition", 0)) == self.position
+        if self.data is None or (here and not self.found):
+            self.data, self.found = image.original, here
 
 
 class _Writer:

@@ -18,7 +18,7 @@ def estimate_noise(
 ) -> Tensor:
     """Standard deviation of complex noise in every coil, where there is least signal.
 
-    Readouts are transformed to positions along x. In the outermost phase-encode lines an object
+    Readouts are transformed to positions along x, with a Hann window against ringing. In the outermost phase-encode lines an object
     has little signal, and beside the object none: of `STRIPS` strips along x, the quietest one
     (over all coils together) counts. The median of the squared magnitude there, over ln 2, is the
     variance of complex Gaussian noise (its square is exponentially distributed); the median
@@ -41,10 +41,10 @@ def estimate_noise(
         return kspace.new_zeros(kspace.shape[0], dtype=kspace.real.dtype)
     count = max(1, math.ceil(outer * lines.numel()))
     lines = torch.unique(torch.cat([lines[:count], lines[-count:]]))
-    measured = torch.zeros(size, dtype=kspace.real.dtype, device=kspace.device)
-    measured[first:last] = 1
-    profiles = ifft(kspace[:, lines] * measured, dim=-1)
-    weight = sampled[lines].to(profiles.real.dtype)[:, None] * size / (last - first)
+    taper = torch.zeros(size, dtype=kspace.real.dtype, device=kspace.device)
+    taper[first:last] = torch.hann_window(last - first + 1, periodic=True, dtype=taper.dtype)[1:]
+    profiles = ifft(kspace[:, lines] * taper, dim=-1)
+    weight = sampled[lines].to(taper.dtype)[:, None] * size / taper.square().sum()
     power = profiles.abs().square() * weight  # coils line x
     strips = torch.stack(
         [part.flatten(1).median(dim=1).values for part in power.tensor_split(STRIPS, dim=-1)]

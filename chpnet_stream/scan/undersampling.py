@@ -13,7 +13,9 @@ from chpnet_stream.scan.slices import Slice
 def is_fully_sampled(data: Slice) -> bool:
     """Whether every line between the first and the last was measured, and nearly all there are."""
     lines = np.flatnonzero(data.sampled)
-    return lines.size > 0.9 * len(data.sampled) and lines.size == lines[-1] - lines[0] + 1
+    if lines.size <= 0.9 * len(data.sampled):
+        return False
+    return bool(lines.size == lines[-1] - lines[0] + 1)
 
 
 def undersample(data: Slice, acceleration: int, calibration_lines: int = 24) -> Slice:
