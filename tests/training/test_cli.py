@@ -69,6 +69,7 @@ def trained(bank, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(bank, trained, tmp_path_factory):
+    """The card of that run's model."""
     folder = tmp_path_factory.mktemp("model")
     assert run("export", trained / "last.ckpt", "--out", folder, "--bank", bank) == 0
     return folder / "chpnet-quick.json"
@@ -142,6 +143,7 @@ def test_a_stopped_run_continues_by_the_same_command(bank, tmp_path, capsys):
     assert (outcome["step"], outcome["finished"]) == (3, True)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the worker in /proc")
 def test_ctrl_c_saves_a_checkpoint(bank, tmp_path):
     words = student_words(bank, tmp_path, optimizer__steps=100000, validation__every=100000)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **ALLOCATOR}

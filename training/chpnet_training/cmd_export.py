@@ -40,6 +40,13 @@ RESEARCH = "For research; no medical device, and no clinical evaluation was done
     type=click.Path(dir_okay=False, path_type=Path),
     help="More scores for the card: the metrics.json of `chpnet-train evaluate`.",
 )
+@click.option(
+    "--noise-factor",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="The network is told this multiple of the noise level (see `chpnet-train tune`).",
+)
 @click.option("--limit", "limits", multiple=True, help="What it was not made for; repeatable.")
 @click.option(
     "--training",
@@ -54,6 +61,7 @@ def command(
     name: str | None,
     bank: Path,
     metrics_file: Path | None,
+    noise_factor: float,
     limits: tuple[str, ...],
     training: str,
     as_json: bool,
@@ -79,6 +87,7 @@ def command(
         metrics=metrics,
         limits=(*_trained_for(recipe), *limits, RESEARCH),
         training=training,
+        noise_factor=noise_factor,
     )
     model = find_model(path)
     model.verify()
@@ -92,8 +101,10 @@ def command(
         "checksum": model.card.checksum,
         "files": [file.name for file in files],
         "size_mb": sum(file.stat().st_size for file in files) / 1e6,
-        "scores": [f"{data}: {text_of(found)}" for data, found in model.card.metrics.items()],
+        "scores": model.card.metrics,
     }
+    if not as_json:
+        rows["scores"] = [f"{data}: {text_of(found)}" for data, found in rows["scores"].items()]
     show(rows, title="Exported model", as_json=as_json)
 
 

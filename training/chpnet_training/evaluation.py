@@ -27,7 +27,7 @@ from chpnet_stream.mrd.images import crop_to_recon
 from chpnet_stream.reconstruction import SliceReconstructor
 from chpnet_stream.scan.noise import NoiseScan
 from chpnet_stream.scan.slices import Slice, SliceAssembler
-from chpnet_stream.scan.undersampling import undersample
+from chpnet_stream.scan.undersampling import is_fully_sampled, undersample
 from chpnet_training.bart import bart_espirit, bart_pics
 from chpnet_training.baselines import PICS_OPTIONS
 from chpnet_training.scoring import Score, coil_norm, object_mask, raw_reference, score_raw
@@ -183,6 +183,12 @@ def _read(path: Path, group: str) -> tuple[NoiseScan, list[Slice]]:
         slices += assembler.flush()
     if not slices:
         raise InputError(f"{path}: found no image data, expected a fully sampled scan")
+    for data in slices:
+        if not is_fully_sampled(data):
+            raise InputError(
+                f"{path}: slice {data.counters['slice']} has {int((data.sampled > 0).sum())} of "
+                f"{len(data.sampled)} lines, expected a fully sampled scan to score against"
+            )
     return noise, slices
 
 
