@@ -142,7 +142,7 @@ def test_clean_full_data_are_believed_whatever_the_weights(strength):
 def test_clean_measured_lines_are_kept():
     """Without noise the rt student's residual on the measured lines is nearly zero."""
     problem, _ = sense_problem((32, 24), acceleration=2, sigma=0.0)
-    student = build_student(StudentConfig(widths=(4, 8), iterations=2, cg_steps=30)).double()
+    student = build_student(StudentConfig(widths=(4, 8), iterations=2)).double()
     residual = problem.normal(solve(student, problem)) - problem.adjoint
     assert float(residual.norm() / problem.adjoint.norm()) < 2e-3
 
