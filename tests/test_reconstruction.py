@@ -1,6 +1,5 @@
 """Every method on simulated scans, and what happens when one of them fails."""
 
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -339,7 +338,7 @@ def test_arguments_are_checked(engine: Engine, small_scan: Path) -> None:
     assert set(LADDERS) == set(METHODS)
     with pytest.raises(ValueError, match="expected a method of chpnet"):
         SliceReconstructor(NoiseScan(), None, method="grappa")
-    with pytest.raises(ValueError, match="without an engine|expected an engine"):
+    with pytest.raises(ValueError, match="expected an engine"):
         SliceReconstructor(NoiseScan(), None)
     noise, slices = slices_of(small_scan)
     reconstruct = SliceReconstructor(noise, None, method="cg-sense")

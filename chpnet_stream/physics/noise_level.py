@@ -18,11 +18,11 @@ def estimate_noise(
 ) -> Tensor:
     """Standard deviation of complex noise in every coil, where there is least signal.
 
-    Readouts are transformed to positions along x, with a Hann window against ringing. In the outermost phase-encode lines an object
-    has little signal, and beside the object none: of `STRIPS` strips along x, the quietest one
-    (over all coils together) counts. The median of the squared magnitude there, over ln 2, is the
-    variance of complex Gaussian noise (its square is exponentially distributed); the median
-    ignores what signal is left.
+    Readouts are transformed to positions along x, with a Hann window against ringing. In the
+    outermost phase-encode lines an object has little signal, and beside the object none: of
+    `STRIPS` strips along x, the quietest one (over all coils together) counts. The median of the
+    squared magnitude there, over ln 2, is the variance of complex Gaussian noise (its square is
+    exponentially distributed); the median ignores what signal is left.
 
     Args:
         kspace: Complex `coils ky kx`.

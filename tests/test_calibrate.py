@@ -1,0 +1,187 @@
+"""Whitening and coil maps: made once, kept until their calibration changes."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from chpnet_stream import calibrate
+from chpnet_stream.calibrate import CoilCalibration, central_run
+from chpnet_stream.mrd.files import ScanFile
+from chpnet_stream.scan.noise import NoiseScan
+from chpnet_stream.scan.slices import Slice, SliceAssembler
+from tests.sessions import run, simulated
+
+CPU = torch.device("cpu")
+
+
+def slices_of(path: Path) -> tuple[NoiseScan, list[Slice]]:
+    with ScanFile(path) as scan:
+        noise = NoiseScan(scan.header.noise_bandwidth)
+        acquisitions = list(scan.acquisitions())
+        for acquisition in acquisitions:
+            if acquisition.isFlagSet(19):
+                noise.add(acquisition)
+        return noise, list(SliceAssembler(scan.header).assemble(acquisitions))
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Shapes of all calibrations that ESPIRiT is asked for."""
+    calls = []
+    real = calibrate.espirit
+
+    def counting(block, shape, **options):
+        calls.append(tuple(block.shape))
+        return real(block, shape, **options)
+
+    monkeypatch.setattr(calibrate, "espirit", counting)
+    return calls
+
+
+def test_maps_are_those_of_the_coils(small_scan: Path) -> None:
+    noise, slices = slices_of(small_scan)
+    calibration = CoilCalibration(noise, CPU)
+    with h5py.File(small_scan) as file:
+        coil_maps, images = file["dataset/truth/coil_maps"][:], file["dataset/truth/images"][:]
+    for data in slices:
+        found = calibration.sensitivities(data)
+        number = data.counters["slice"]
+        white = np.tensordot(found.matrix.numpy(), coil_maps[number], 1)
+        white /= np.linalg.norm(white, axis=0)
+        head = images[number] > 0.2 * images[number].max()
+        likeness = np.abs((found.maps.numpy().conj() * white).sum(0))[head]
+        assert np.median(likeness) > 0.998
+        assert np.quantile(likeness, 0.05) > 0.98
+
+
+@pytest.mark.parametrize("mode", ["embedded", "separate"])
+def test_maps_are_made_once_per_position(
+    mode: str, tmp_path: Path, counted: list[tuple[int, ...]]
+) -> None:
+    changes = {"repetitions": 3} if mode == "separate" else {"contrasts": 2}
+    path = simulated(tmp_path, calibration_mode=mode, **changes)
+    _, images = run(path)
+    assert len(images) == (6 if mode == "separate" else 4)
+    # embedded: every contrast brings calibration lines of its own
+    assert len(counted) == (2 if mode == "separate" else 4)
+
+
+def test_repetitions_without_calibration_use_the_maps_that_are_there(
+    tmp_path: Path, counted: list[tuple[int, ...]]
+) -> None:
+    path = simulated(tmp_path, repetitions=3)
+    _, images = run(
+        path, keep=lambda a: a.idx.repetition == 0 or not (a.isFlagSet(20) or a.isFlagSet(21))
+    )
+    assert len(images) == 6
+    assert all(i.result.fallback is None for i in images)
+    assert len(counted) == 2
+
+
+def test_a_fully_sampled_scan_calibrates_itself_anew(
+    tmp_path: Path, counted: list[tuple[int, ...]]
+) -> None:
+    run(simulated(tmp_path, acceleration=1, repetitions=2))
+    assert len(counted) == 4
+    assert all(shape[1:] == (32, 32) for shape in counted)
+
+
+def test_the_cache_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise, slices = slices_of(simulated(tmp_path, slices=3))
+    one = slices[0].kspace.nbytes
+    monkeypatch.setattr(calibrate, "CACHE_BYTES", 2 * one)
+    calibration = CoilCalibration(noise, CPU)
+    first = calibration.sensitivities(slices[0])
+    assert calibration.sensitivities(slices[0]) is first
+    for data in slices:
+        calibration.sensitivities(data)
+    assert len(calibration._maps) == 2
+    assert calibration.sensitivities(slices[0]) is not first
+
+
+def test_coils_are_compressed(tmp_path: Path) -> None:
+    noise, slices = slices_of(simulated(tmp_path, coils=6, slices=1))
+    for most in (1, 3, 64):
+        found = CoilCalibration(noise, CPU, virtual_coils=most).sensitivities(slices[0])
+        assert found.matrix.shape[1] == 6
+        assert len(found.maps) == len(found.matrix) <= min(most, 6)
+
+
+def test_noise_behind_the_matrix_is_white(tmp_path: Path) -> None:
+    path = simulated(tmp_path, slices=1)
+    noise, slices = slices_of(path)
+    matrix = CoilCalibration(noise, CPU).sensitivities(slices[0]).matrix.numpy()
+    with h5py.File(path) as file:
+        covariance = file["dataset/truth/noise_covariance"][:]
+    white = matrix @ covariance @ matrix.conj().T
+    np.testing.assert_allclose(white, np.eye(len(matrix)), atol=0.15)
+
+
+@pytest.mark.parametrize("snr", [15.0, 40.0, 120.0])
+@pytest.mark.parametrize("acceleration", [1, 4])
+def test_without_a_noise_scan_the_level_is_estimated(
+    snr: float, acceleration: int, tmp_path: Path
+) -> None:
+    path = simulated(
+        tmp_path,
+        noise_scan=False,
+        slices=1,
+        snr=snr,
+        acceleration=acceleration,
+        matrix=(96, 96),
+        averages=2,
+    )
+    noise, slices = slices_of(path)
+    calibration = CoilCalibration(noise, CPU)
+    whitening = calibration.whitening(slices[0])
+    assert calibration.noise_source == "estimated"
+    with h5py.File(path) as file:
+        variance = np.real(np.diag(file["dataset/truth/noise_covariance"][:])).mean()
+    factor = complex(whitening[0, 0])
+    np.testing.assert_allclose(whitening, factor * np.eye(4))
+    assert 1 / factor.real == pytest.approx(np.sqrt(variance), rel=0.2)
+    # one level for the whole scan
+    slices[0].kspace *= 100
+    assert calibration.whitening(slices[0]) is whitening
+
+
+def test_data_without_any_noise_are_not_blown_up(tmp_path: Path) -> None:
+    _, slices = slices_of(simulated(tmp_path, noise_scan=False, snr=None, slices=1))
+    slices[0].kspace[..., :20] = 0
+    slices[0].kspace[:, :20] = 0
+    slices[0].kspace[:, 44:] = 0
+    slices[0].kspace[..., 20:44] = np.float32(1)
+    slices[0].kspace[:, :24] = 0
+    slices[0].kspace[:, 40:] = 0
+    calibration = CoilCalibration(NoiseScan(), CPU)
+    whitening = calibration.whitening(slices[0])
+    assert calibration.noise_source == "none"
+    assert float(whitening[0, 0].real) == pytest.approx(1e6, rel=1e-3)
+
+
+def test_the_longer_calibration_region_is_taken(small_scan: Path) -> None:
+    noise, (data, _) = slices_of(small_scan)
+    data.calibrated[:] = False
+    data.calibrated[31:33] = True
+    data.calibration[:] = 0  # would give no maps
+    maps = CoilCalibration(noise, CPU).sensitivities(data).maps
+    assert float(maps.abs().max()) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("text", "most", "expected"),
+    [
+        ("1111111111", 4, range(3, 7)),
+        ("1111111111", 32, range(10)),
+        ("1010111010", 8, range(4, 7)),
+        ("1111101111", 8, range(5, 5)),
+        ("0000011111", 6, range(5, 8)),
+        ("1", 8, range(1)),
+    ],
+)
+def test_central_run(text: str, most: int, expected: range) -> None:
+    found = central_run(np.array([c == "1" for c in text]), most)
+    assert found == expected

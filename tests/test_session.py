@@ -1,0 +1,200 @@
+"""Acquisitions in, images with complete headers out."""
+
+from pathlib import Path
+
+import ismrmrd
+import numpy as np
+import pytest
+
+from chpnet_stream.engines.engine import Engine
+from chpnet_stream.errors import (
+    EmptyScanError,
+    EngineError,
+    MissingCalibrationError,
+    ModelError,
+    UnsupportedScanError,
+)
+from chpnet_stream.mrd import flags
+from chpnet_stream.mrd.files import ScanFile
+from chpnet_stream.mrd.header import ScanHeader
+from chpnet_stream.network.weights import find_model
+from chpnet_stream.options import ReconstructionOptions
+from chpnet_stream.session import Session
+from tests.network.models import tiny_config, untrained, write_model
+from tests.scan.building import Scan, header_xml
+from tests.sessions import FaultyEngine, quiet_engine, run, simulated
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    return quiet_engine(tmp_path_factory.mktemp("quiet"))
+
+
+def test_images_come_as_soon_as_their_slice_is_complete(small_scan: Path) -> None:
+    with ScanFile(small_scan) as scan:
+        session = Session(scan.header, ReconstructionOptions(method="cg-sense"))
+        counts = [len(session.feed(a)) for a in scan.acquisitions()]
+        assert list(session.finish()) == []
+    assert [i for i, n in enumerate(counts) if n] == [40, 80]
+    assert session.metrics.images == 2
+    assert len(session.metrics.latencies_ms) == 2
+    assert session.metrics.latency()["first"] > 0
+    assert set(session.metrics.stages_ms) >= {"calibration", "data", "cg-sense", "output"}
+
+
+def test_headers_of_the_images(tmp_path: Path) -> None:
+    path = simulated(
+        tmp_path,
+        slices=3,
+        tilt_deg=(10.0, 5.0, 20.0),
+        matrix=(48, 64),
+        fov_mm=(180.0, 240.0),
+        repetitions=2,
+    )
+    with ScanFile(path) as scan:
+        centres = {
+            (a.idx.slice, a.idx.repetition): a
+            for a in scan.acquisitions()
+            if not a.isFlagSet(19) and a.idx.kspace_encode_step_1 == 24
+        }
+    session, images = run(path, series=7)
+    session.set_window([i.result.image for i in images])
+    made = [session.to_ismrmrd(i, last=i is images[-1]) for i in images]
+    assert [(m.slice, m.repetition) for m in made] == [(s, r) for r in (0, 1) for s in (0, 2, 1)]
+    for number, image in enumerate(made, 1):
+        line = centres[image.slice, image.repetition]
+        for name in ("position", "read_dir", "phase_dir", "slice_dir"):
+            np.testing.assert_array_equal(getattr(image, name), getattr(line, name))
+        assert image.acquisition_time_stamp == line.acquisition_time_stamp
+        assert image.measurement_uid == line.measurement_uid
+        assert tuple(image.field_of_view) == (240.0, 180.0, 4.0)
+        assert tuple(image.getHead().matrix_size) == (64, 48, 1)
+        assert image.data.shape == (1, 1, 48, 64)
+        assert image.image_index == number
+        assert image.image_series_index == 7
+        assert image.image_type == ismrmrd.IMTYPE_MAGNITUDE
+        assert bool(image.flags & flags.LAST_IN_MEASUREMENT) == (number == 6)
+        meta = image.meta
+        assert meta["DataRole"] == "Image"
+        assert meta["Keep_image_geometry"] == "1"
+        assert meta["ChpnetMethod"] == "cg-sense"
+        assert meta["ChpnetNoiseLevel"] == "noise scan"
+        assert float(meta["ChpnetDataConsistencyResidual"]) < 0.2
+        assert float(meta["ChpnetLatencyMs"]) > 0
+        assert "ChpnetFallback" not in meta
+        assert "ChpnetMissingLines" not in meta
+    windows = {(m.meta["WindowCenter"], m.meta["WindowWidth"]) for m in made}
+    assert len(windows) == 1
+    width = int(windows.pop()[1])
+    assert width == pytest.approx(max(np.percentile(m.data, 99.8) for m in made), abs=1)
+
+
+def test_the_model_is_named_in_the_meta(engine: Engine, small_scan: Path) -> None:
+    session, images = run(small_scan, engine)
+    meta = session.to_ismrmrd(images[0]).meta
+    assert meta["ChpnetModel"] == "tiny"
+    assert meta["ChpnetModelChecksum"] == engine.card.checksum
+    assert meta["ChpnetEngine"] == "pytorch-cpu"
+    assert meta["SeriesDescriptionAdditional"] == "chpnet"
+
+
+def test_without_a_volume_the_first_image_sets_the_window(small_scan: Path) -> None:
+    session, images = run(small_scan)
+    windows = {session.to_ismrmrd(i).meta["WindowWidth"] for i in images}
+    assert windows == {str(round(np.percentile(images[0].result.image, 99.8)))}
+
+
+def test_flips_turn_pixels_and_are_told(small_scan: Path) -> None:
+    session, images = run(small_scan)
+    straight = session.to_ismrmrd(images[0])
+    session, images = run(small_scan, flip_rows=True, flip_columns=True)
+    turned = session.to_ismrmrd(images[0])
+    np.testing.assert_array_equal(turned.data, straight.data[..., ::-1, ::-1])
+    np.testing.assert_array_equal(turned.read_dir, straight.read_dir)
+    rows = [float(v) for v in turned.meta["ImageRowDir"]]
+    np.testing.assert_allclose(rows, -np.asarray(straight.read_dir))
+
+
+def test_three_dimensional_scans_give_an_image_for_each_partition() -> None:
+    ny, nx, nz = 32, 32, 4
+    z, y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in (nz, ny, nx)), indexing="ij")
+    volume = ((x**2 + y**2 < 0.6) * (1 + z + 0.5 * (x > 0))).astype(complex)
+    maps = np.stack([np.exp(-((x - a) ** 2 + (y - b) ** 2)) for a in (-1, 1) for b in (-1, 1)])
+    scan = Scan(ScanHeader.from_xml(header_xml(nx, ny, nz, oversampling=1)), np.empty(0))
+    axes = (-3, -2, -1)
+    spectrum = np.fft.fftn(np.fft.ifftshift(maps * volume, axes=axes), axes=axes, norm="ortho")
+    scan.kspace = np.fft.fftshift(spectrum, axes=axes).astype(np.complex64)
+    for kz in range(nz):
+        for ky in range(ny):
+            last = (flags.LAST_IN_MEASUREMENT,) if (kz, ky) == (nz - 1, ny - 1) else ()
+            scan.line(ky, *(25 for _ in last), kz=kz)
+    session = Session(scan.header, ReconstructionOptions(method="cg-sense"))
+    images = list(session.images(scan.made))
+    assert [i.data.counters["partition"] for i in images] == [0, 1, 2, 3]
+    found = np.stack([i.result.image for i in images])
+    truth = np.abs(volume) * np.linalg.norm(maps, axis=0)
+    assert np.corrcoef(found.ravel(), truth.ravel())[0, 1] > 0.999
+    made = [session.to_ismrmrd(i) for i in images]
+    assert [m.slice for m in made] == [0, 1, 2, 3]
+    assert [m.position[2] for m in made] == [-10.0, -5.0, 0.0, 5.0]
+
+
+def test_a_scan_without_images_is_told(small_scan: Path) -> None:
+    with pytest.raises(EmptyScanError, match=r"found no image data.*1 noise"):
+        run(small_scan, keep=lambda a: a.isFlagSet(19))
+    with pytest.raises(EmptyScanError, match="no acquisitions"):
+        run(small_scan, keep=lambda a: False)
+
+
+def test_missing_calibration_stops_the_scan(small_scan: Path) -> None:
+    with pytest.raises(MissingCalibrationError):
+        run(small_scan, keep=lambda a: not a.isFlagSet(20))
+    _, images = run(small_scan, keep=lambda a: not a.isFlagSet(20), method="rss")
+    assert len(images) == 2
+
+
+def test_what_cannot_be_done_is_refused_at_the_header(tmp_path: Path) -> None:
+    spiral = ScanHeader.from_xml(header_xml(trajectory="spiral"))
+    with pytest.raises(UnsupportedScanError, match="spiral"):
+        Session(spiral, ReconstructionOptions(method="rss"))
+    card = write_model(tmp_path, untrained(tiny_config(task="superres")))
+    options = ReconstructionOptions(model=str(card), engine="pytorch")
+    with pytest.raises(ModelError, match="for the task 'superres', expected one for 'kspace'"):
+        Session(ScanHeader.from_xml(header_xml()), options)
+    with pytest.raises(ModelError, match="found 'no-such-model'"):
+        Session(ScanHeader.from_xml(header_xml()), ReconstructionOptions(model="no-such-model"))
+
+
+def test_the_engine_is_warm_before_the_first_line(engine: Engine, small_scan: Path) -> None:
+    shapes = []
+
+    def record(problem):
+        shapes.append(tuple(problem.start.shape))
+        return problem.start
+
+    with ScanFile(small_scan) as scan:
+        Session(scan.header, None, FaultyEngine(engine, record))
+    assert shapes == [(1, 2, 64, 64)]
+
+
+def test_a_failing_dry_run_is_told_and_costs_no_slice(
+    engine: Engine, small_scan: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(problem):
+        raise EngineError("no such kernel")
+
+    session, images = run(small_scan, FaultyEngine(engine, broken))
+    assert [i.result.method for i in images] == ["cg-sense", "cg-sense"]
+    assert caplog.records[0].getMessage() == "the network failed in its dry run: no such kernel"
+    assert session.metrics.fallbacks == {"engine failed": 2}
+
+
+def test_sessions_share_an_engine(tmp_path: Path, small_scan: Path) -> None:
+    model = find_model(write_model(tmp_path, untrained(tiny_config(), 0.0)))
+    engine = quiet_engine(tmp_path)
+    one, images = run(small_scan, engine)
+    other, again = run(small_scan, engine)
+    assert one.engine is other.engine
+    assert model.card.checksum == engine.card.checksum
+    for a, b in zip(images, again, strict=True):
+        np.testing.assert_array_equal(a.result.image, b.result.image)
