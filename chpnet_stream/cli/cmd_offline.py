@@ -151,14 +151,16 @@ def command(
         import torch
 
         torch.set_num_threads(threads)
+    terminal = Console(stderr=True)
     bar = Progress(
         "{task.description}",
         BarColumn(),
         MofNCompleteColumn(),
         "slices",
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=terminal,
         transient=True,
+        disable=not terminal.is_terminal,
     )
     with bar:
         task = bar.add_task("reconstructing", total=None)
