@@ -24,7 +24,8 @@ from chpnet_stream.engines.choice import make_engine
 from chpnet_stream.engines.engine import Engine, Problem
 from chpnet_stream.mrd import flags
 from chpnet_stream.mrd.files import ScanFile
-from chpnet_stream.network.chpnet import StudentConfig, build_student
+from chpnet_stream.network.chpnet import build_student
+from chpnet_stream.network.config import StudentConfig
 from chpnet_stream.network.weights import DEFAULT_MODEL, Model, find_model, installed_models
 from chpnet_stream.reconstruction import SliceReconstructor
 from chpnet_stream.scan.noise import NoiseScan

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from chpnet_stream.network.chpnet import StudentConfig
+from chpnet_stream.network.config import StudentConfig
 
 
 class TrainingData(BaseModel):
@@ -32,6 +32,8 @@ class ModelCard(BaseModel):
         gmac_320: Multiply-accumulates in convolutions for a 320 x 320 slice, in 10^9.
         start_iterations: CG-SENSE iterations of the starting image it was trained with.
         start_regularization: CG-SENSE regularization of that image.
+        noise_factor: The network is told this multiple of the noise level. Below one it
+            trusts the data more than simulated training scans taught it to.
         data: What it was trained on.
         recipe: The recipe, as the training program read it.
         steps: Optimizer steps done.
@@ -53,6 +55,7 @@ class ModelCard(BaseModel):
     gmac_320: float
     start_iterations: int = Field(ge=1)
     start_regularization: float = Field(ge=0)
+    noise_factor: float = Field(1.0, gt=0)
     data: tuple[TrainingData, ...]
     recipe: dict[str, object]
     steps: int

@@ -8,51 +8,17 @@ for data consistency with a few conjugate-gradient steps.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from chpnet_stream.network.config import StudentConfig
 from chpnet_stream.network.denoiser import Denoiser
 from chpnet_stream.network.normal import Normal
 
 LEAST_DOUBT = 1.5
 """A proposal is never taken for better than this many standard deviations of the noise."""
-
-
-class StudentConfig(BaseModel):
-    """Architecture of a student, as it stands in a model card."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    architecture: Literal["chpnet", "chpnet-rt"] = "chpnet-rt"
-    task: Literal["kspace", "superres"] = "kspace"
-    widths: tuple[int, ...] = Field((32, 64, 96), min_length=2)
-    blocks: int = Field(1, ge=1)
-    iterations: int = Field(3, ge=1)
-    unshuffle: int = Field(2, ge=1)
-    cg_steps: int = Field(3, ge=1)
-    up_kernel: Literal[1, 3] = 1
-
-    @property
-    def channels(self) -> int:
-        """Image channels: two for complex images, one for magnitudes."""
-        return 2 if self.task == "kspace" else 1
-
-    @classmethod
-    def paper(cls, task: Literal["kspace", "superres"] = "kspace") -> StudentConfig:
-        """The paper-size network: 64 channels, four levels, six iterations."""
-        return cls(
-            architecture="chpnet",
-            task=task,
-            widths=(64, 64, 64, 64),
-            blocks=1,
-            iterations=6,
-            unshuffle=1,
-            cg_steps=1,
-            up_kernel=3,
-        )
 
 
 class Student(nn.Module):

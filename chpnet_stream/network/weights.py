@@ -6,10 +6,13 @@ import difflib
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from chpnet_stream.errors import ModelError
 from chpnet_stream.network.card import ModelCard
-from chpnet_stream.network.chpnet import Student, build_student
+
+if TYPE_CHECKING:
+    from chpnet_stream.network.chpnet import Student
 
 MODELS = Path(__file__).parent.parent / "models"
 DEFAULT_MODEL = "chpnet-rt"
@@ -116,6 +119,8 @@ def load_student(model: Model) -> Student:
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load
+
+    from chpnet_stream.network.chpnet import build_student
 
     content = check_file(model.weights, model.card.weights_sha256)
     student = build_student(model.card.student)

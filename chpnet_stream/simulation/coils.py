@@ -55,9 +55,7 @@ def loop_coil_maps(
             f"n_coils={n_coils}, shape={shape}, fov_mm={fov_mm}"
         )
     coarse = tuple(min(grid, max(n, 4)) for n in shape)
-    y, x = (
-        ((np.arange(c) + 0.5) / c - 0.5) * fov for c, fov in zip(coarse, fov_mm, strict=True)
-    )
+    y, x = (((np.arange(c) + 0.5) / c - 0.5) * fov for c, fov in zip(coarse, fov_mm, strict=True))
     points = np.stack(
         [
             np.broadcast_to(x[None, :], coarse),

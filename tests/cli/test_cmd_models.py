@@ -7,7 +7,8 @@ from safetensors.torch import save
 
 from chpnet_stream.cli.main import main
 from chpnet_stream.network.card import ModelCard, TrainingData
-from chpnet_stream.network.chpnet import StudentConfig, build_student
+from chpnet_stream.network.chpnet import build_student
+from chpnet_stream.network.config import StudentConfig
 
 
 def run(*words: str) -> int:

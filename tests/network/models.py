@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import save
 
 from chpnet_stream.network.card import ModelCard
-from chpnet_stream.network.chpnet import CHPNet, Student, StudentConfig, build_student
+from chpnet_stream.network.chpnet import CHPNet, Student, build_student
+from chpnet_stream.network.config import StudentConfig
 
 TINY = {"widths": (4, 8), "iterations": 2}
 ARCHITECTURES = ("chpnet", "chpnet-rt")

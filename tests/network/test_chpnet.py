@@ -2,7 +2,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from chpnet_stream.network.chpnet import CHPNet, CHPNetRT, StudentConfig, build_student
+from chpnet_stream.network.chpnet import CHPNet, CHPNetRT, build_student
+from chpnet_stream.network.config import StudentConfig
 from chpnet_training.export import conv_gmac
 from tests.network.models import ARCHITECTURES, TASKS, tiny_config, untrained
 from tests.network.problems import problem_of, sense_problem, solve

@@ -4,7 +4,7 @@ import torch
 
 from chpnet_stream.errors import InputError
 from chpnet_stream.network.card import ModelCard
-from chpnet_stream.network.chpnet import StudentConfig
+from chpnet_stream.network.config import StudentConfig
 from chpnet_stream.simulation.scan import simulate_scan
 from chpnet_training.evaluation import average, evaluate_scan, find_scan
 from tests.helpers import small_options

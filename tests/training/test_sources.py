@@ -1,5 +1,3 @@
-import json
-
 import nibabel
 import numpy as np
 import pytest
@@ -7,7 +5,7 @@ from PIL import Image
 
 from chpnet_stream.errors import InputError
 from chpnet_training.readers import SourceImage
-from chpnet_training.sources import Source, SourceBank, build_bank, collect, main
+from chpnet_training.sources import Source, SourceBank, build_bank, collect
 from tests.training.test_cleaning import head
 
 
@@ -172,14 +170,12 @@ def test_build_reads_the_known_folders(data_root):
     assert skipped == {"not an image": 1}
 
 
-def test_command_builds_a_bank(data_root, capsys):
+def test_bank_of_known_folders_is_stored(data_root):
     out = data_root / "bank.npz"
-    assert main(["build", "--data", str(data_root), "--out", str(out)]) == 0
-    assert json.loads(capsys.readouterr().out)["images"] == len(SourceBank.load(out)) == 8
+    build_bank(data_root).save(out)
+    assert len(SourceBank.load(out)) == 8
 
 
-def test_command_names_a_wrong_folder(tmp_path, capsys):
-    out = tmp_path / "bank.npz"
-    assert main(["build", "--data", str(tmp_path), "--out", str(out)]) == 2
-    assert "found none of" in capsys.readouterr().err
-    assert not out.exists()
+def test_a_wrong_folder_is_named(tmp_path):
+    with pytest.raises(InputError, match="found none of"):
+        build_bank(tmp_path)

@@ -123,6 +123,5 @@ class SourceBank:
                 )
         except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as e:
             raise InputError(
-                f"{path}: not a readable bank ({e}). Build one with "
-                "`python -m chpnet_training.sources build`."
+                f"{path}: not a readable bank ({e}). Build one with `chpnet-train bank`."
             ) from e

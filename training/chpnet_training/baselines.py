@@ -1,11 +1,10 @@
 """Conventional baselines by the BART toolbox, and their scores on the real raw brain.
 
-Run ``python -m chpnet_training.baselines --data DIR`` for the table.
+`chpnet-train evaluate` prints the table.
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from chpnet_stream.errors import ConfigurationError, InputError
+from chpnet_stream.errors import ConfigurationError
 from chpnet_training.bart import bart_espirit, bart_pics
 from chpnet_training.scoring import Score, coil_norm, object_mask, raw_reference, score_raw
 
@@ -107,36 +106,3 @@ def run_baselines(problem: dict[str, Any], methods: Sequence[str] | None = None)
         result = score_raw(image, problem["reference"], problem["object"])
         rows.append(Baseline(method, result, image, seconds))
     return rows
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Prints the table of baselines on the real brain; returns the exit code."""
-    import argparse
-
-    parser = argparse.ArgumentParser(prog="python -m chpnet_training.baselines")
-    parser.add_argument("--data", type=Path, required=True, help="the shared data folder")
-    parser.add_argument("--acceleration", type=int, default=4)
-    parser.add_argument("--calibration-lines", type=int, default=24)
-    options = parser.parse_args(arguments)
-    try:
-        problem = raw_brain_problem(options.data, options.acceleration, options.calibration_lines)
-        rows = run_baselines(problem)
-    except (InputError, ConfigurationError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    sys.stdout.write(
-        f"brain_full.h5, 8 coils, R = {options.acceleration} + {options.calibration_lines} lines "
-        f"({int(problem['mask'].sum())} of {problem['mask'].size}); bart on this machine\n"
-        f"{'method':<12} {'PSNR dB':>8} {'SSIM':>7} {'NMSE':>8} {'HFEN':>7} {'seconds':>8}\n"
-    )
-    for row in rows:
-        s = row.score
-        sys.stdout.write(
-            f"{row.method:<12} {s.psnr:8.2f} {s.ssim:7.4f} {s.nmse:8.5f} {s.hfen:7.4f} "
-            f"{row.seconds:8.2f}\n"
-        )
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

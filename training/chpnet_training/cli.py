@@ -18,6 +18,7 @@ PROGRAM = "chpnet-train"
 VERBS = {
     "bank": "Collect training images into one file.",
     "student": "Train a student on simulated scans.",
+    "tune": "Choose how far a model may trust itself, on an image of another kind.",
     "export": "Make a model of a checkpoint: weights, ONNX, card.",
     "evaluate": "Score a model on fully sampled raw data.",
 }

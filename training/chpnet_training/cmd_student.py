@@ -65,6 +65,12 @@ class Duration(click.ParamType):
     metavar="A.B=VALUE",
     help="Replace a setting of the recipe; can be given several times.",
 )
+@click.option(
+    "--initial",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="CHECKPOINT",
+    help="Begin with the averaged weights of another run.",
+)
 @click.option("--max-time", type=Duration(), help="Stop at a checkpoint after this time: 45m, 2h.")
 @click.option(
     "--workers",
@@ -82,6 +88,7 @@ def command(
     bank: Path,
     out: Path,
     settings: tuple[str, ...],
+    initial: Path | None,
     max_time: float | None,
     workers: int,
     threads: int | None,
@@ -102,7 +109,7 @@ def command(
     wanted = load_recipe(recipe, settings)
     if threads is not None:
         torch.set_num_threads(threads)
-    training = Training(wanted, bank, out, workers=workers)
+    training = Training(wanted, bank, out, workers=workers, initial=initial)
     first = training.step
     if first:
         click.echo(f"continuing {out / CHECKPOINT} after step {first}", err=True)

@@ -139,6 +139,7 @@ def export_model(
     metrics: dict[str, dict[str, float]],
     limits: tuple[str, ...],
     training: str,
+    noise_factor: float = 1.0,
 ) -> Path:
     """Write the averaged student of a checkpoint as a model.
 
@@ -150,6 +151,7 @@ def export_model(
         metrics: Scores for the card.
         limits: What the model was not made for.
         training: How it was trained, in words.
+        noise_factor: What the noise level is multiplied with before the network is told.
 
     Returns:
         Path of the card.
@@ -193,6 +195,7 @@ def export_model(
         licence="MIT",
         limits=limits,
         training=training,
+        noise_factor=noise_factor,
     )
     path = folder / f"{name}.json"
     _write(path, card.model_dump_json(indent=2).encode() + b"\n")

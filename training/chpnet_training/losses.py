@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from chpnet_stream.similarity import ssim_map
+
 
 def magnitude(x: Tensor) -> Tensor:
     """Magnitude `batch 1 y x` of `batch channels y x`, with a gradient at zero."""
@@ -25,7 +27,7 @@ def edges(x: Tensor) -> Tensor:
 
 
 def structural_similarity(x: Tensor, target: Tensor, data_range: Tensor) -> Tensor:
-    """Mean SSIM with a uniform 7 x 7 window (Wang et al., IEEE Trans Image Process 2004;13:600).
+    """Mean of `chpnet_stream.similarity.ssim_map`, with a gradient.
 
     Args:
         x: Magnitude image `batch 1 y x`.
@@ -35,20 +37,7 @@ def structural_similarity(x: Tensor, target: Tensor, data_range: Tensor) -> Tens
     Returns:
         Mean over the batch, at most one.
     """
-    window = 7
-    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    unbiased = window**2 / (window**2 - 1)
-    moments = functional.avg_pool2d(
-        torch.cat([x, target, x * x, target * target, x * target], dim=1), window, stride=1
-    )
-    mx, mt, xx, tt, xt = moments.split(1, dim=1)
-    vx, vt, vxt = (
-        unbiased * (xx - mx * mx),
-        unbiased * (tt - mt * mt),
-        unbiased * (xt - mx * mt),
-    )
-    score = ((2 * mx * mt + c1) * (2 * vxt + c2)) / ((mx * mx + mt * mt + c1) * (vx + vt + c2))
-    return score.mean()
+    return ssim_map(x, target, data_range).mean()
 
 
 def supervised_loss(

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chpnet_stream.errors import ConfigurationError
-from chpnet_stream.network.chpnet import StudentConfig
+from chpnet_stream.network.config import StudentConfig
 from chpnet_training.simulation import SimulationConfig
 
 

@@ -1,12 +1,11 @@
 """A bank of magnitude training images in memory, built from folders and volumes.
 
-Run ``python -m chpnet_training.sources build --data DIR --out FILE`` to build one. Raw k-space is
+`chpnet-train bank` builds one. Raw k-space is
 never read here: what measures the networks must not train them.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterable
@@ -242,31 +241,3 @@ def build_bank(data_root: Path, *, seed: int = 0, maximum_side: int = 320) -> So
             "give the folder that holds them."
         )
     return collect(sources, seed=seed, maximum_side=maximum_side)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Runs ``build --data DIR --out FILE``; returns the exit code."""
-    import argparse
-    import sys
-
-    parser = argparse.ArgumentParser(prog="python -m chpnet_training.sources")
-    build = parser.add_subparsers(dest="command", required=True).add_parser(
-        "build", help="build a bank of training images"
-    )
-    build.add_argument("--data", type=Path, required=True, help="folder with the source folders")
-    build.add_argument("--out", type=Path, required=True, help="bank to write (.npz)")
-    build.add_argument("--seed", type=int, default=0)
-    build.add_argument("--maximum-side", type=int, default=320, help="pixels on the longer side")
-    options = parser.parse_args(arguments)
-    try:
-        bank = build_bank(options.data, seed=options.seed, maximum_side=options.maximum_side)
-        bank.save(options.out)
-    except InputError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    sys.stdout.write(json.dumps(bank.manifest, indent=2) + "\n")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import math
 import pickle
 import time
@@ -22,6 +23,11 @@ from chpnet_training.losses import magnitude, structural_similarity, supervised_
 from chpnet_training.recipe import Recipe
 
 CHECKPOINT = "last.ckpt"
+SPIKE = 8.0
+"""A gradient this many times longer than usual is left out."""
+MOST_SPIKES = 20
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingError(ChpnetError):
@@ -88,14 +94,25 @@ class Training:
         bank: File of training images.
         folder: Where checkpoints and logs go; a checkpoint found there is continued.
         workers: Processes that simulate data (0: in this process).
+        initial: Checkpoint of another run whose averaged weights this one begins with.
     """
 
-    def __init__(self, recipe: Recipe, bank: Path, folder: Path, *, workers: int = 1) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        bank: Path,
+        folder: Path,
+        *,
+        workers: int = 1,
+        initial: Path | None = None,
+    ) -> None:
         self.recipe, self.folder, self.workers = recipe, folder, workers
         folder.mkdir(parents=True, exist_ok=True)
         self.fabric = Fabric(accelerator="auto", devices=1)
         torch.manual_seed(recipe.seed)
         student = build_student(recipe.student)
+        if initial is not None:
+            _begin_with(student, initial)
         student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average: Student = build_student(recipe.student)
         self.average.load_state_dict(student.state_dict())
@@ -108,6 +125,8 @@ class Training:
         )
         self.student, self.optimizer = self.fabric.setup(student, optimizer)
         self.step = 0
+        self.usual_gradient = 0.0
+        self.spikes = 0
         self.data = SimulatedSlices(bank, "train", recipe.simulation, recipe.seed)
         held_back = SimulatedSlices(bank, "val", recipe.simulation, recipe.seed)
         self.validation = [collate(held_back[i]) for i in range(recipe.validation.slices)]
@@ -178,12 +197,44 @@ class Training:
                 f"gradient norm of {size}; lower optimizer.learning_rate "
                 f"(now {rate:.2g}) and continue from the last checkpoint"
             )
+        if self._is_spike(size):
+            return loss
         self.optimizer.step()
         decay = min(recipe.optimizer.average, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
             for mean, now in zip(self.average.parameters(), self.student.parameters(), strict=True):
                 mean.lerp_(now, 1 - decay)
         return loss
+
+    def _is_spike(self, size: float) -> bool:
+        """Whether a gradient is so much larger than usual that the step must be left out.
+
+        Clipping keeps the length of such a step but not its direction, and one in thousands can
+        throw the weights off.
+
+        Raises:
+            TrainingError: If they come one after the other: the weights are off already.
+        """
+        if self.usual_gradient > 0 and size > SPIKE * self.usual_gradient:
+            self.spikes += 1
+            logger.warning(
+                "step %d left out: gradient norm %.3g, usually %.3g",
+                self.step,
+                size,
+                self.usual_gradient,
+            )
+            if self.spikes >= MOST_SPIKES:
+                raise TrainingError(
+                    f"step {self.step}: {self.spikes} gradients in a row were more than {SPIKE:g} "
+                    f"times the usual {self.usual_gradient:.3g}; lower optimizer.learning_rate and "
+                    "continue from an older checkpoint"
+                )
+            return True
+        self.spikes = 0
+        self.usual_gradient += 0.02 * (size - self.usual_gradient) if self.step >= 50 else 0.0
+        if self.step < 50:
+            self.usual_gradient = max(self.usual_gradient, size)
+        return False
 
     def _log(self, row: dict[str, float]) -> None:
         path = self.folder / "validation.csv"
@@ -201,18 +252,15 @@ class Training:
             "student": self.student.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "usual_gradient": self.usual_gradient,
+            "spikes": self.spikes,
         }
         whole = path.with_suffix(".tmp")
         torch.save(state, whole)
         whole.replace(path)
 
     def _load(self, path: Path) -> None:
-        try:
-            state = torch.load(path, map_location=self.fabric.device, weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise TrainingError(
-                f"{path}: expected a checkpoint, found a damaged file; remove it to start anew"
-            ) from error
+        state = _read_checkpoint(path)
         if state["recipe"] != self.recipe.model_dump(mode="json"):
             raise TrainingError(
                 f"{path}: expected a checkpoint of this recipe, found one of another "
@@ -222,6 +270,8 @@ class Training:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = int(state["step"])
+        self.usual_gradient = float(state["usual_gradient"])
+        self.spikes = int(state["spikes"])
         self._forget_later_rows()
 
     def _forget_later_rows(self) -> None:
@@ -232,3 +282,26 @@ class Training:
         head, *rows = path.read_text(encoding="utf-8").splitlines()
         kept = [row for row in rows if int(row.split(",")[0]) <= self.step]
         path.write_text("\n".join([head, *kept, ""]), encoding="utf-8")
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise TrainingError(f"{path}: expected a checkpoint, found no such file") from error
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise TrainingError(
+            f"{path}: expected a checkpoint, found a damaged file; remove it to start anew"
+        ) from error
+    return state
+
+
+def _begin_with(student: Student, path: Path) -> None:
+    state = _read_checkpoint(path)
+    try:
+        student.load_state_dict(state["average"])
+    except (KeyError, RuntimeError) as error:
+        raise TrainingError(
+            f"{path}: expected weights of {student.config.architecture} with widths "
+            f"{list(student.config.widths)}, found those of another student"
+        ) from error

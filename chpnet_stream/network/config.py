@@ -1,0 +1,41 @@
+"""Architecture of a student, in words that a model card can hold; without torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class StudentConfig(BaseModel):
+    """Architecture of a student, as it stands in a model card."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    architecture: Literal["chpnet", "chpnet-rt"] = "chpnet-rt"
+    task: Literal["kspace", "superres"] = "kspace"
+    widths: tuple[int, ...] = Field((32, 64, 96), min_length=2)
+    blocks: int = Field(1, ge=1)
+    iterations: int = Field(3, ge=1)
+    unshuffle: int = Field(2, ge=1)
+    cg_steps: int = Field(3, ge=1)
+    up_kernel: Literal[1, 3] = 1
+
+    @property
+    def channels(self) -> int:
+        """Image channels: two for complex images, one for magnitudes."""
+        return 2 if self.task == "kspace" else 1
+
+    @classmethod
+    def paper(cls, task: Literal["kspace", "superres"] = "kspace") -> StudentConfig:
+        """The paper-size network: 64 channels, four levels, six iterations."""
+        return cls(
+            architecture="chpnet",
+            task=task,
+            widths=(64, 64, 64, 64),
+            blocks=1,
+            iterations=6,
+            unshuffle=1,
+            cg_steps=1,
+            up_kernel=3,
+        )
