@@ -196,3 +196,37 @@ def test_psnr():
     target = torch.ones(2, 1, 4, 4)
     target[1] *= 2
     assert psnr(target + 0.1, target).tolist() == pytest.approx([20, 26.02], abs=0.01)
+
+
+def test_a_run_begins_with_the_averaged_weights_of_another(bank, tmp_path, uninterrupted):
+    folder = uninterrupted if isinstance(uninterrupted, Path) else uninterrupted[0]
+    begun = Training(tiny_recipe(), bank, tmp_path, workers=0, initial=folder / CHECKPOINT)
+    assert begun.step == 0
+    assert_same(dict(begun.average.state_dict()), dict(state_of(folder)["average"]))
+
+
+def test_weights_of_another_student_are_no_beginning(bank, tmp_path, uninterrupted):
+    folder = uninterrupted if isinstance(uninterrupted, Path) else uninterrupted[0]
+    recipe = tiny_recipe()
+    wider = recipe.student.model_copy(update={"widths": (16, 16)})
+    with pytest.raises(TrainingError, match="those of another student"):
+        Training(
+            recipe.model_copy(update={"student": wider}),
+            bank,
+            tmp_path,
+            workers=0,
+            initial=folder / CHECKPOINT,
+        )
+
+
+def test_a_gradient_far_above_the_usual_is_left_out(bank, tmp_path):
+    training = Training(tiny_recipe(), bank, tmp_path, workers=0)
+    assert not training._is_spike(1.0)
+    training.step = 60
+    assert training._is_spike(9.0)
+    assert training.usual_gradient == 1.0
+    assert not training._is_spike(2.0)
+    assert training.usual_gradient > 1.0
+    with pytest.raises(TrainingError, match="in a row"):
+        for _ in range(30):
+            training._is_spike(100.0)
