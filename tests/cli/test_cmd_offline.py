@@ -341,6 +341,7 @@ PROGRAM = [sys.executable, "-m", "chpnet_stream", "offline"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
+@pytest.mark.timeout(300)  # two processes, on a machine that may be busy
 def test_exit_codes_of_the_process(scan: Path, tmp_path: Path) -> None:
     def process(*words: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -348,7 +349,7 @@ def test_exit_codes_of_the_process(scan: Path, tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=100,
+            timeout=140,
             env=ENVIRONMENT,
         )
 
@@ -360,6 +361,7 @@ def test_exit_codes_of_the_process(scan: Path, tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.timeout(300)
 def test_a_killed_process_leaves_no_output_that_looks_whole(tmp_path: Path) -> None:
     path = simulated(tmp_path, repetitions=60, slices=1)
     folder = tmp_path / "out"
@@ -370,7 +372,7 @@ def test_a_killed_process_leaves_no_output_that_looks_whole(tmp_path: Path) -> N
         stderr=subprocess.DEVNULL,
         env=ENVIRONMENT,
     ) as process:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 200
         while not names(folder) and process.poll() is None and time.monotonic() < end:
             time.sleep(0.005)
         begun = names(folder)
