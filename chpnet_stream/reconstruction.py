@@ -260,7 +260,7 @@ class SliceReconstructor:
             to_channels(start[None]),
             to_channels(work.adjoint[None]),
             ColumnNormal(work.operator),
-            torch.full((1, 1, 1, 1), work.noise, device=self.device),
+            torch.full((1, 1, 1, 1), card.noise_factor * work.noise, device=self.device),
         )
         try:
             made = engine.run(problem)
