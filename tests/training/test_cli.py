@@ -259,8 +259,10 @@ def test_evaluate_scores_a_scan_and_feeds_the_card(model, bank, trained, tmp_pat
     metrics = tmp_path / "out" / "metrics.json"
     again = tmp_path / "again"
     words = ["export", trained / "last.ckpt", "--out", again, "--bank", bank]
+    words += ["--noise-factor", 0.5, "--cg-steps", 4]
     assert run(*words, "--metrics", metrics, "--name", "again") == 0
     card = find_model(again / "again.json").card
+    assert (card.noise_factor, card.student.cg_steps) == (0.5, 4)
     (label,) = [key for key in card.metrics if key.startswith("scan.h5")]
     assert card.metrics[label]["psnr_db"] == pytest.approx(methods["chpnet"]["psnr_db"], abs=1e-4)
 

@@ -47,6 +47,11 @@ RESEARCH = "For research; no medical device, and no clinical evaluation was done
     show_default=True,
     help="The network is told this multiple of the noise level (see `chpnet-train tune`).",
 )
+@click.option(
+    "--cg-steps",
+    type=click.IntRange(1),
+    help="Conjugate-gradient steps of an iteration. [default: those of the training]",
+)
 @click.option("--limit", "limits", multiple=True, help="What it was not made for; repeatable.")
 @click.option(
     "--training",
@@ -62,6 +67,7 @@ def command(
     bank: Path,
     metrics_file: Path | None,
     noise_factor: float,
+    cg_steps: int | None,
     limits: tuple[str, ...],
     training: str,
     as_json: bool,
@@ -88,6 +94,7 @@ def command(
         limits=(*_trained_for(recipe), *limits, RESEARCH),
         training=training,
         noise_factor=noise_factor,
+        cg_steps=cg_steps,
     )
     model = find_model(path)
     model.verify()

@@ -140,6 +140,7 @@ def export_model(
     limits: tuple[str, ...],
     training: str,
     noise_factor: float = 1.0,
+    cg_steps: int | None = None,
 ) -> Path:
     """Write the averaged student of a checkpoint as a model.
 
@@ -152,6 +153,7 @@ def export_model(
         limits: What the model was not made for.
         training: How it was trained, in words.
         noise_factor: What the noise level is multiplied with before the network is told.
+        cg_steps: Conjugate-gradient steps of an iteration; by default those of the training.
 
     Returns:
         Path of the card.
@@ -180,7 +182,11 @@ def export_model(
         sums.append(hashlib.sha256(path.read_bytes()).hexdigest())
     card = ModelCard(
         name=name,
-        student=recipe.student,
+        student=(
+            recipe.student
+            if cg_steps is None
+            else recipe.student.model_copy(update={"cg_steps": cg_steps})
+        ),
         weights_sha256=hashlib.sha256(content).hexdigest(),
         onnx_sha256=tuple(sums),
         parameters=sum(p.numel() for p in student.parameters()),
