@@ -36,6 +36,7 @@ class ErrorReporter:
         self.program = program
         self._loggers = (logger, *(logging.getLogger(name) for name in packages))
         self._log_file: Path | None = None
+        self._log: logging.FileHandler | None = None
 
     def start_logging(self, *, debug: bool, verbose: bool) -> None:
         """Sends log records to stderr (warnings; more with `verbose`), with `debug` to a file."""
@@ -61,6 +62,12 @@ class ErrorReporter:
             0; the error's own code (2 for bad input or usage); 130 after an interrupt; 1 for
             anything that nobody foresaw.
         """
+        try:
+            return self._run(command)
+        finally:
+            self._close_log_file()
+
+    def _run(self, command: Callable[[], object]) -> int:
         try:
             result = command()
         except ChpnetError as error:
@@ -105,9 +112,17 @@ class ErrorReporter:
         log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         for shown in self._loggers:
             shown.addHandler(log)
+        self._log = log
         traceback_logger.handlers = [log]
         traceback_logger.setLevel(logging.DEBUG)
         traceback_logger.debug("command line: %s", sys.argv)
+
+    def _close_log_file(self) -> None:
+        log, self._log = self._log, None
+        if log is not None:
+            for writer in (*self._loggers, traceback_logger):
+                writer.removeHandler(log)
+            log.close()
 
 
 class _TerminalFormatter(logging.Formatter):
