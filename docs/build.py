@@ -1,8 +1,12 @@
-"""Writes the pages of docs/ that are made from the code: `make docs`. A test checks them."""
+"""Writes the pages of docs/ that are made from the code: `make docs`. A test checks them.
+
+In a process of its own: click keeps the help option of a command as it was first shown.
+"""
 
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 
 import click
@@ -64,11 +68,20 @@ def flags() -> str:
     return "\n".join(rows) + "\n"
 
 
-def main() -> None:
-    """Write all pages."""
+def main(words: list[str]) -> int:
+    """Write all pages; with `--check` only tell which are out of date."""
+    stale = []
     for name, text in pages().items():
-        (FOLDER / name).write_text(text, encoding="utf-8")
+        page = FOLDER / name
+        if not page.exists() or page.read_text(encoding="utf-8") != text:
+            stale.append(name)
+            if "--check" not in words:
+                page.write_text(text, encoding="utf-8")
+    if "--check" in words and stale:
+        click.echo(f"out of date: {', '.join(stale)}; run make docs", err=True)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))
