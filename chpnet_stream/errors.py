@@ -88,5 +88,13 @@ class ProtocolError(ChpnetError):
     """The peer sent bytes that are no valid message, or closed in the middle of one."""
 
 
+class PeerGoneError(ProtocolError):
+    """The peer went away before it had said CLOSE."""
+
+
+class PeerError(ProtocolError):
+    """The peer reported an error of its own."""
+
+
 class ReconstructionError(ChpnetError):
     """A slice could not be reconstructed by any method."""

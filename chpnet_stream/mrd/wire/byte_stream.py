@@ -1,0 +1,165 @@
+"""Streams of bytes that messages travel on: sockets, pipes, memory."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import select
+import socket
+from collections.abc import Sequence
+from typing import Protocol
+
+from chpnet_stream.errors import PeerGoneError
+
+JOINED_BYTES = 2**18
+"""Up to this size the parts of a message are copied together, for a single system call."""
+
+Part = bytes | bytearray | memoryview
+
+
+class ByteStream(Protocol):
+    """Where bytes come from and go to."""
+
+    def read_into(self, view: memoryview) -> int:
+        """Fill the beginning of `view`; returns how much came, 0 at the end of the stream.
+
+        Raises:
+            PeerGoneError: The connection broke.
+        """
+
+    def write(self, parts: Sequence[Part]) -> None:
+        """Send all parts, one behind the other.
+
+        Raises:
+            PeerGoneError: The peer takes no more.
+        """
+
+    def is_dead(self) -> bool:
+        """Whether the peer has gone for good, so far as that can be told without reading."""
+
+    def close(self) -> None:
+        """Let go of the stream; a reader that waits in it wakes up."""
+
+
+class SocketStream:
+    """A connected socket, blocking.
+
+    Args:
+        sock: The socket; it belongs to the stream from now on.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+        sock.settimeout(None)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            with contextlib.suppress(OSError):  # small messages at once: no waiting for more
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    def read_into(self, view: memoryview) -> int:
+        """See `ByteStream.read_into`."""
+        try:
+            return self.socket.recv_into(view)
+        except OSError as error:
+            raise PeerGoneError(f"the connection broke while reading: {error.strerror}") from error
+
+    def write(self, parts: Sequence[Part]) -> None:
+        """See `ByteStream.write`."""
+        try:
+            if sum(len(part) for part in parts) <= JOINED_BYTES:
+                self.socket.sendall(b"".join(parts))
+            else:
+                for part in parts:
+                    self.socket.sendall(part)
+        except OSError as error:
+            raise PeerGoneError(f"the connection broke while writing: {error.strerror}") from error
+
+    def is_dead(self) -> bool:
+        """See `ByteStream.is_dead`; a peer that closed only its sending side counts as dead."""
+        try:
+            poll = select.poll()
+            poll.register(self.socket, select.POLLIN)
+            if not poll.poll(0):
+                return False
+            return not self.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except (OSError, ValueError):
+            return True
+
+    def close(self) -> None:
+        """See `ByteStream.close`; what was written still reaches the peer."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+
+
+class FileStream:
+    """Two files of bytes, for pipes: one to read, one to write."""
+
+    def __init__(self, source: io.BufferedIOBase | io.RawIOBase, sink: io.BufferedIOBase) -> None:
+        self.source = source
+        self.sink = sink
+
+    def read_into(self, view: memoryview) -> int:
+        """See `ByteStream.read_into`."""
+        try:
+            # A buffered file would wait until the view is full.
+            if isinstance(self.source, io.BufferedReader):
+                return self.source.readinto1(view)
+            return self.source.readinto(view) or 0
+        except (OSError, ValueError) as error:
+            raise PeerGoneError(f"the pipe broke while reading: {error}") from error
+
+    def write(self, parts: Sequence[Part]) -> None:
+        """See `ByteStream.write`."""
+        try:
+            for part in parts:
+                self.sink.write(part)
+            self.sink.flush()
+        except (OSError, ValueError) as error:
+            raise PeerGoneError(f"the pipe broke while writing: {error}") from error
+
+    def is_dead(self) -> bool:
+        """Never known of a pipe."""
+        return False
+
+    def close(self) -> None:
+        """See `ByteStream.close`."""
+        with contextlib.suppress(OSError, ValueError):
+            self.sink.close()
+        with contextlib.suppress(OSError, ValueError):
+            self.source.close()
+
+
+class BytesStream:
+    """Bytes in memory: a recording to read, and what is written to it.
+
+    Args:
+        data: What can be read.
+        piece: Bytes that come at a time, at most; 0 for as many as are wanted.
+    """
+
+    def __init__(self, data: Part = b"", piece: int = 0) -> None:
+        self._data = memoryview(data)
+        self._piece = piece
+        self.written = bytearray()
+
+    def read_into(self, view: memoryview) -> int:
+        """See `ByteStream.read_into`."""
+        n = min(len(view), len(self._data), self._piece or len(view))
+        view[:n] = self._data[:n]
+        self._data = self._data[n:]
+        return n
+
+    def write(self, parts: Sequence[Part]) -> None:
+        """See `ByteStream.write`."""
+        for part in parts:
+            self.written += part
+
+    def is_dead(self) -> bool:
+        """Memory doesn't die."""
+        return False
+
+    def close(self) -> None:
+        """Nothing to let go of."""
