@@ -1,0 +1,214 @@
+"""One scan's conversation with a peer: what a door talks to."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from chpnet_stream.errors import PeerError, PeerGoneError, ProtocolError
+from chpnet_stream.mrd.header import ScanHeader
+from chpnet_stream.mrd.wire import messages
+from chpnet_stream.mrd.wire.byte_stream import ByteStream, SocketStream
+from chpnet_stream.mrd.wire.configuration import properties
+from chpnet_stream.mrd.wire.limits import WireLimits
+from chpnet_stream.mrd.wire.reader import MessageReader
+from chpnet_stream.mrd.wire.writer import MessageWriter
+
+Peer = Literal["gadgetron", "mrd"]
+DRAIN_SECONDS = 5.0
+"""How long a peer that was told of an error may go on sending before it is cut off."""
+
+logger = logging.getLogger(__name__)
+
+
+class Connection:
+    """Configuration and header, then items until CLOSE; images, or an error, the other way.
+
+    Nothing is read before `greet`. Sending is safe from any thread.
+
+    Attributes:
+        config: The configuration as it came; None where the peer named one of ours (`filename`).
+        filename: Name of a configuration, in MRD; None otherwise.
+        header: What the scan says of itself.
+        closed_by_peer: The peer has said CLOSE.
+
+    Args:
+        stream: Where the bytes travel.
+        peer: What is told of an error: Gadgetron gets ERROR, an MRD client gets TEXT; CLOSE both.
+        limits: Largest sizes that are read.
+    """
+
+    def __init__(
+        self, stream: ByteStream, peer: Peer = "gadgetron", limits: WireLimits | None = None
+    ) -> None:
+        self.stream = stream
+        self.peer = peer
+        self.config: bytes | None = None
+        self.filename: str | None = None
+        self.closed_by_peer = False
+        self._header: ScanHeader | None = None
+        self._reader = MessageReader(stream, limits)
+        self._writer = MessageWriter(stream)
+        self._ended = threading.Lock()
+
+    @classmethod
+    def taken_over(cls, package_connection: Any, limits: WireLimits | None = None) -> Connection:
+        """The conversation that the gadgetron package has begun, with its socket.
+
+        The package has read configuration and header by then. Its object keeps nothing that could
+        write to the socket, or close it, when the target returns.
+
+        Args:
+            package_connection: A `gadgetron.external.Connection`.
+            limits: Largest sizes that are read.
+        """
+        sock: socket.socket = package_connection.socket.socket
+        raw = package_connection.raw_bytes
+        package_connection.socket = _HandedOver()
+        connection = cls(SocketStream(sock), "gadgetron", limits)
+        connection.config = bytes(raw.config)
+        connection._header = ScanHeader.from_xml(bytes(raw.header))
+        return connection
+
+    @property
+    def header(self) -> ScanHeader:
+        """What the scan says of itself; known after `greet`."""
+        if self._header is None:
+            raise ProtocolError("the scan's header has not come yet, expected it first")
+        return self._header
+
+    @property
+    def properties(self) -> dict[str, str]:
+        """Properties of the configuration; none where there is no configuration.
+
+        Raises:
+            ConfigurationError: It is no XML.
+        """
+        return properties(self.config or b"")
+
+    def greet(self) -> None:
+        """Read up to the header: FILENAME or CONFIG (or neither), and HEADER.
+
+        Raises:
+            ProtocolError: Something else comes.
+            HeaderError: The header can't be understood.
+        """
+        while self._header is None:
+            message = self._next()
+            if isinstance(message, messages.Config):
+                self.config = message.raw
+            elif isinstance(message, messages.Filename):
+                self.filename = message.name
+            elif isinstance(message, messages.Header):
+                self._header = ScanHeader.from_xml(message.raw.rstrip(b"\0"))
+            else:
+                raise ProtocolError(
+                    f"found {_kind(message)} before the scan's header, expected CONFIG and HEADER "
+                    "first; check what is connected to this port"
+                )
+
+    def __iter__(self) -> Iterator[Any]:
+        """Everything up to CLOSE.
+
+        Raises:
+            PeerGoneError: The stream ends without CLOSE.
+            PeerError: The peer tells an error of its own.
+            ProtocolError: A damaged stream, or a message out of place.
+        """
+        while True:
+            message = self._next()
+            if isinstance(message, messages.Close):
+                self.closed_by_peer = True
+                return
+            if isinstance(message, messages.Config | messages.Filename | messages.Header):
+                raise ProtocolError(
+                    f"found {_kind(message)} in the middle of a scan, expected data or CLOSE; "
+                    "begin another scan with another connection"
+                )
+            yield message
+
+    def send(self, item: Any) -> None:
+        """Send an item.
+
+        Raises:
+            PeerGoneError: The peer takes no more.
+            ProtocolError: There is no message for it.
+        """
+        self._writer.write(item)
+
+    def close(self) -> None:
+        """Say CLOSE: everything was sent. The second time, and after `fail`, nothing is done.
+
+        Raises:
+            PeerGoneError: The peer takes no more.
+        """
+        if self._ended.acquire(blocking=False):
+            self._writer.write(messages.Close())
+
+    def fail(self, text: str) -> None:
+        """Tell the peer of an error, and CLOSE; as far as the peer can still be reached."""
+        if not self._ended.acquire(blocking=False):
+            return
+        raw = text.encode("utf-8")
+        kind = messages.ErrorText if self.peer == "gadgetron" else messages.Text
+        with contextlib.suppress(PeerGoneError):
+            self._writer.write(kind(raw))
+            self._writer.write(messages.Close())
+
+    def hang_up(self) -> None:
+        """Let go of the stream; whoever waits for a message is woken by `PeerGoneError`."""
+        self.stream.close()
+
+    def drain(self, seconds: float = DRAIN_SECONDS) -> None:
+        """Take and forget what the peer still sends, for some time at most.
+
+        To close a socket with unread data would take back what was sent last, the error.
+        """
+        timer = threading.Timer(seconds, self.hang_up)
+        timer.daemon = True
+        timer.start()
+        scrap = memoryview(bytearray(2**16))
+        try:
+            with contextlib.suppress(PeerGoneError):
+                while self.stream.read_into(scrap):
+                    pass
+        finally:
+            timer.cancel()
+
+    def _next(self) -> Any:
+        """The next message but TEXT, which is logged."""
+        while True:
+            message = self._reader.read()
+            if message is None:
+                raise PeerGoneError(
+                    f"the stream ended at byte {self._reader.bytes.position} without CLOSE, the "
+                    "scan is incomplete; the peer died or was stopped"
+                )
+            if isinstance(message, messages.ErrorText):
+                raise PeerError(f"the peer told an error: {message.text}")
+            if not isinstance(message, messages.Text):
+                return message
+            logger.info("the peer says: %s", message.text)
+
+
+class _HandedOver:
+    """Stands where the gadgetron package had its socket: leaves alone what is ours now."""
+
+    def read(self, size: int) -> bytes:
+        """Nothing may be read here any more."""
+        raise ProtocolError("the connection belongs to chpnet-stream, nobody else may read it")
+
+    def write(self, data: Any) -> None:
+        """Nothing may be written here any more."""
+        raise ProtocolError("the connection belongs to chpnet-stream, nobody else may write to it")
+
+    def close(self) -> None:
+        """CLOSE was said, and the socket closed, by its new owner."""
+
+
+def _kind(message: Any) -> str:
+    return type(message).__name__.upper()
