@@ -8,6 +8,7 @@ for data consistency with a few conjugate-gradient steps.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -52,6 +53,19 @@ class Student(nn.Module):
         Returns:
             Image `batch channels y x`.
         """
+        for made, _ in self.unroll(start, adjoint, normal, noise):
+            start = made
+        return start
+
+    def unroll(
+        self, start: Tensor, adjoint: Tensor, normal: Normal, noise: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The iterations of `forward`, one after the other.
+
+        Yields:
+            The image after the iteration, `batch channels y x`, and the finest features of its
+            denoiser, `batch width y/unshuffle x/unshuffle` (of the padded matrix).
+        """
         raise NotImplementedError
 
 
@@ -76,15 +90,17 @@ class CHPNet(Student):
         self.delta = nn.Parameter(torch.full((config.iterations,), 1.0))
         self.eta = nn.Parameter(torch.full((config.iterations,), 0.1))
 
-    def forward(self, start: Tensor, adjoint: Tensor, normal: Normal, noise: Tensor) -> Tensor:
-        """See `Student.forward`."""
+    def unroll(
+        self, start: Tensor, adjoint: Tensor, normal: Normal, noise: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """See `Student.unroll`."""
         x = start
         sigma = noise.expand(-1, 1, *x.shape[2:])
         for t in range(self.config.iterations):
-            change, _ = self.denoisers[0](torch.cat([x, sigma], dim=1), None)
+            change, features = self.denoisers[0](torch.cat([x, sigma], dim=1), None)
             data = normal(x) - adjoint
             x = x - self.delta[t] * (data - self.eta[t] * change)
-        return x
+            yield x, features
 
 
 class CHPNetRT(Student):
@@ -114,20 +130,51 @@ class CHPNetRT(Student):
         )
         self.trust = nn.Parameter(torch.tensor([[0.5, 1.0]] * config.iterations))
 
-    def forward(self, start: Tensor, adjoint: Tensor, normal: Normal, noise: Tensor) -> Tensor:
-        """See `Student.forward`."""
-        c = self.config.channels
+    def unroll(
+        self, start: Tensor, adjoint: Tensor, normal: Normal, noise: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """See `Student.unroll`."""
         x = start
         state: Tensor | None = None
         sigma = noise.expand(-1, 1, *x.shape[2:])
         for t, denoiser in enumerate(self.denoisers):
             out, state = denoiser(torch.cat([x, start, 4.0 * sigma], dim=1), state)
-            proposal = x + out[:, :c]
-            floor, slope = self.trust[t, 0].abs(), self.trust[t, 1].abs()
-            tau = slope * out[:, c:].abs() + (LEAST_DOUBT + floor) * sigma + 1e-12
-            weight = (sigma / tau).square() + 1e-4
-            x = _solve(normal, adjoint, proposal, weight, self.config.cg_steps)
-        return x
+            x = consistent_step(
+                x, out, sigma, self.trust[t], adjoint, normal, self.config.cg_steps
+            )
+            yield x, state
+
+
+def consistent_step(
+    x: Tensor,
+    out: Tensor,
+    sigma: Tensor,
+    trust: Tensor,
+    adjoint: Tensor,
+    normal: Normal,
+    steps: int,
+) -> Tensor:
+    """One half-quadratic splitting step: the proposal of a denoiser made consistent with the data.
+
+    Args:
+        x: Image so far, `batch channels y x`.
+        out: What the denoiser says, `batch channels+1 y x`: the change that it proposes, and how
+            far it may be wrong.
+        sigma: Noise, `batch 1 y x`.
+        trust: Floor and slope of the doubt, `2`.
+        adjoint: A* y, `batch channels y x`.
+        normal: A* A.
+        steps: Conjugate-gradient steps.
+
+    Returns:
+        Image `batch channels y x`.
+    """
+    c = x.shape[1]
+    proposal = x + out[:, :c]
+    floor, slope = trust[0].abs(), trust[1].abs()
+    tau = slope * out[:, c:].abs() + (LEAST_DOUBT + floor) * sigma + 1e-12
+    weight = (sigma / tau).square() + 1e-4
+    return _solve(normal, adjoint, proposal, weight, steps)
 
 
 def _solve(normal: Normal, adjoint: Tensor, start: Tensor, weight: Tensor, steps: int) -> Tensor:

@@ -1,21 +1,27 @@
-"""Endless simulated training samples, each a function of the seed and its number."""
+"""Endless training samples, each a function of the seed and its number."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from chpnet_stream.network.normal import ColumnNormal, Normal, to_channels
+from chpnet_stream.errors import ConfigurationError, InputError
+from chpnet_stream.network.normal import ColumnNormal, DownsamplingNormal, Normal, to_channels
 from chpnet_stream.physics.classical import cg_sense
 from chpnet_stream.physics.operators import ColumnSense
-from chpnet_training.simulation import Sample, SimulationConfig, simulate_samples
+from chpnet_training.recipe import Recipe
+from chpnet_training.simulation import Sample, simulate_samples
 from chpnet_training.sources import SourceBank
+from chpnet_training.superres import SuperresSample, superres_sample
 
 START_REGULARIZATION = 1e-2
 START_ITERATIONS = 6
@@ -23,12 +29,12 @@ START_ITERATIONS = 6
 
 @dataclass
 class Batch:
-    """Strips with the same number of lines, in units of the object's 99th percentile.
+    """Images of one matrix, in units of the object's 99th percentile.
 
     Attributes:
-        start: CG-SENSE images, `batch 2 y x`.
-        adjoint: A* y, `batch 2 y x`.
-        target: Truth, `batch 2 y x`.
+        start: CG-SENSE images (`kspace`) or up-sampled ones (`superres`), `batch channels y x`.
+        adjoint: A* y, `batch channels y x`.
+        target: Truth, `batch channels y x`.
         normal: A* A.
         noise: `batch 1 1 1`.
     """
@@ -40,53 +46,178 @@ class Batch:
     noise: Tensor
 
 
-class SimulatedSlices(Dataset[list[Sample]]):
-    """Simulated slices; item i is the same for the same seed on every run and worker.
+class Slices(Dataset[list[Any]]):
+    """Slices of the recipe's task; item i is the same for the same seed on every run and worker.
 
     Args:
-        bank: File of training images (`chpnet_training.sources`).
+        bank: File of training images (`chpnet_training.bank`).
         split: "train" or "val".
-        config: Ranges of the simulation.
-        seed: Seed of everything that is drawn.
+        recipe: What to draw.
     """
 
-    def __init__(self, bank: Path, split: str, config: SimulationConfig, seed: int) -> None:
+    def __init__(self, bank: Path, split: str, recipe: Recipe) -> None:
         self.bank = SourceBank.load(bank)
-        self.indices = self.bank.indices(split)
+        self.recipe = recipe
+        self.indices = self._chosen(split)
         weights = self.bank.weights[self.indices]
         self.cumulative = np.cumsum(weights / weights.sum())
-        self.config = config
-        self.seed = (seed, 0 if split == "train" else 1)
+        self.seed = (recipe.data_seed, 0 if split == "train" else 1)
 
-    def __getitem__(self, number: int) -> list[Sample]:
+    def _chosen(self, split: str) -> np.ndarray:
+        data = self.recipe.data
+        origins = self.bank.origins
+        indices = np.array(
+            [i for i in self.bank.indices(split) if str(origins[i]).startswith(data.origin)],
+            dtype=np.int64,
+        )
+        if indices.size == 0:
+            raise InputError(
+                f"expected images of split '{split}' whose origin begins with '{data.origin}', "
+                "found none; change data.origin or prepare other images"
+            )
+        if split == "train" and 0 < data.images < indices.size:
+            chosen = np.random.default_rng([self.recipe.data_seed, 7]).permutation(indices)
+            indices = np.sort(chosen[: data.images])
+        return indices
+
+    def __getitem__(self, number: int) -> list[Any]:
         """Simulate slice `number` (any non-negative integer)."""
         rng = np.random.default_rng([*self.seed, number])
         place = int(np.searchsorted(self.cumulative, rng.random(), side="right"))
         picture = self.bank[int(self.indices[min(place, len(self.indices) - 1)])]
-        return simulate_samples(picture, self.config, rng)
+        if self.recipe.student.task == "superres":
+            factors = self.recipe.superres.factors
+            factor = factors[number // self.recipe.data.batch % len(factors)]
+            return [superres_sample(picture, self.recipe.superres, factor, rng)]
+        return list(simulate_samples(picture, self.recipe.simulation, rng))
 
 
-class _Counting(Sampler[int]):
-    """The numbers from `first` to before `last`."""
+class FixedSlices(Dataset[list[Any]]):
+    """The first slices of a dataset, simulated once, kept in a file, repeated in random order.
 
-    def __init__(self, first: int, last: int) -> None:
-        self.range = range(first, last)
+    Args:
+        slices: Where they come from.
+        count: How many are kept.
+        file: Where they are kept; made if it is not there.
+        seed: Seed of the order, which changes every time all have been seen.
+        progress: Called with the slices made and wanted while they are made.
+    """
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.range)
+    def __init__(
+        self,
+        slices: Slices,
+        count: int,
+        file: Path,
+        seed: int,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.count, self.seed = count, seed
+        self._order: tuple[int, np.ndarray] = (-1, np.arange(0))
+        if not file.exists():
+            made = []
+            for number in range(count):
+                made.append([vars(sample) for sample in slices[number]])
+                if progress is not None:
+                    progress(number + 1, count)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            part = file.with_suffix(f".{os.getpid()}.part")
+            torch.save({"slices": made, "recipe": describe_data(slices.recipe)}, part)
+            part.replace(file)
+        content = torch.load(file, mmap=True, weights_only=True)
+        if content["recipe"] != describe_data(slices.recipe) or len(content["slices"]) != count:
+            raise InputError(
+                f"{file}: expected {count} slices of this recipe, found others; remove the file, "
+                "or choose another folder"
+            )
+        self.slices = content["slices"]
+        superres = slices.recipe.student.task == "superres"
+        self.kind = SuperresSample if superres else Sample
+        self.batch = slices.recipe.data.batch
+        self.groups = len(slices.recipe.superres.factors) if superres else 1
+        if count % (self.batch * self.groups):
+            raise ConfigurationError(
+                f"data.fixed = {count}: expected a multiple of {self.batch * self.groups} "
+                "(data.batch, times the number of factors for superres)"
+            )
+
+    def __getitem__(self, number: int) -> list[Any]:
+        """Slice `number` of the endless sequence; the slices of a step have one factor."""
+        epoch, place = divmod(number, self.count)
+        if self._order[0] != epoch:
+            rng = np.random.default_rng([self.seed, epoch])
+            numbers = np.arange(self.count).reshape(-1, self.groups, self.batch)
+            groups = numbers.transpose(1, 0, 2).reshape(self.groups, -1)
+            mixed = np.stack([rng.permutation(group) for group in groups])
+            mixed = mixed.reshape(self.groups, -1, self.batch).transpose(1, 0, 2)
+            self._order = (epoch, mixed.ravel())
+        return [self.kind(**fields) for fields in self.slices[int(self._order[1][place])]]
+
+
+def describe_data(recipe: Recipe) -> str:
+    """What determines the samples, as text."""
+    parts = [recipe.student.task, str(recipe.data_seed), recipe.data.model_dump_json()]
+    parts.append(
+        recipe.superres.model_dump_json()
+        if recipe.student.task == "superres"
+        else recipe.simulation.model_dump_json()
+    )
+    return " ".join(parts)
+
+
+class _Share(Sampler[list[int]]):
+    """Numbers of the slices of each step from `first` to before `last`, for one of the devices."""
+
+    def __init__(self, first: int, last: int, batch: int, rank: int, world: int) -> None:
+        if batch % world:
+            raise ConfigurationError(
+                f"data.batch = {batch}: expected a number that {world} devices divide"
+            )
+        self.steps = range(first, last)
+        self.batch, self.rank, self.world = batch, rank, world
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in self.steps:
+            yield list(range(step * self.batch + self.rank, (step + 1) * self.batch, self.world))
 
     def __len__(self) -> int:
-        return len(self.range)
+        return len(self.steps)
 
 
-def sample_loader(
-    dataset: SimulatedSlices, first: int, last: int, workers: int
-) -> DataLoader[list[Sample]]:
-    """Load slices `first` to before `last`, in order, whatever the number of workers."""
+class _Steps(Dataset[list[Any]]):
+    """The slices of a step together."""
+
+    def __init__(self, slices: Dataset[list[Any]]) -> None:
+        self.slices = slices
+
+    def __getitem__(self, numbers: list[int]) -> list[Any]:
+        return [sample for number in numbers for sample in self.slices[number]]
+
+
+def step_loader(
+    slices: Dataset[list[Any]],
+    first: int,
+    last: int,
+    *,
+    batch: int = 1,
+    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+) -> DataLoader[list[Any]]:
+    """The samples of steps `first` to before `last`, in order, whatever the number of workers.
+
+    Args:
+        slices: What to load from.
+        first: Step to begin with.
+        last: Step to end before.
+        batch: Slices in a step, over all devices; no slice is given to two of them.
+        workers: Processes that simulate; 0 simulates in this one.
+        rank: This device.
+        world: Number of devices.
+    """
     return DataLoader(
-        dataset,
+        _Steps(slices),
         batch_size=None,
-        sampler=_Counting(first, last),
+        sampler=_Share(first, last, batch, rank, world),
         num_workers=workers,
         prefetch_factor=8 if workers else None,
         worker_init_fn=_one_thread,
@@ -97,12 +228,32 @@ def _one_thread(worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def collate(samples: list[Sample]) -> Batch:
-    """Make the student's inputs from the samples of one slice."""
-    mask = torch.stack([s.mask for s in samples])
-    maps = torch.stack([s.maps for s in samples])
-    adjoint = torch.stack([s.adjoint for s in samples])
-    target = torch.stack([s.target for s in samples])
+def collate(samples: Sequence[Any], device: torch.device | str = "cpu") -> Batch:
+    """Make the networks' inputs from samples of one matrix.
+
+    Args:
+        samples: All of the same task and matrix (and factor, for `superres`).
+        device: Where the batch is wanted.
+
+    Raises:
+        ConfigurationError: If the matrices differ.
+    """
+    shapes = {tuple(s.target.shape) for s in samples}
+    if len(shapes) > 1:
+        raise ConfigurationError(
+            f"expected slices of one matrix in a step, found {sorted(shapes)}; set data.batch to 1 "
+            "or the same first and last value for simulation.matrix_y (and for matrix_x or strip)"
+        )
+    if isinstance(samples[0], SuperresSample):
+        return _collate_superres(samples, device)
+    coils = max(len(s.maps) for s in samples)
+    maps = torch.stack(
+        [functional.pad(s.maps, (0, 0, 0, 0, 0, coils - len(s.maps))) for s in samples]
+    ).to(device)
+    mask, adjoint, target = (
+        torch.stack([getattr(s, name) for s in samples]).to(device)
+        for name in ("mask", "adjoint", "target")
+    )
     operator = ColumnSense(maps, mask)
     start = cg_sense(
         operator.normal_columns,
@@ -111,7 +262,7 @@ def collate(samples: list[Sample]) -> Batch:
         iterations=START_ITERATIONS,
         tolerance=0.0,
     ).mT
-    noise = torch.tensor([s.noise for s in samples]).reshape(-1, 1, 1, 1)
+    noise = torch.tensor([s.noise for s in samples], device=device).reshape(-1, 1, 1, 1)
     return Batch(
         to_channels(start),
         to_channels(adjoint),
@@ -119,3 +270,17 @@ def collate(samples: list[Sample]) -> Batch:
         ColumnNormal(operator),
         noise,
     )
+
+
+def _collate_superres(samples: Sequence[SuperresSample], device: torch.device | str) -> Batch:
+    factors = {s.factor for s in samples}
+    if len(factors) > 1:
+        raise ConfigurationError(f"expected one factor in a step, found {sorted(factors)}")
+    factor = factors.pop()
+    low = torch.stack([s.low for s in samples])[:, None].to(device)
+    target = torch.stack([s.target for s in samples])[:, None].to(device)
+    start = functional.interpolate(low, scale_factor=factor, mode="bicubic", align_corners=False)
+    adjoint = low.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
+    # DownsamplingNormal is scaled by factor^2: a measured pixel counts with factor times its value
+    noise = torch.tensor([factor * s.noise for s in samples], device=device).reshape(-1, 1, 1, 1)
+    return Batch(start, adjoint, target, DownsamplingNormal(factor), noise)

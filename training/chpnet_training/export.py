@@ -145,7 +145,7 @@ def export_model(
     """Write the averaged student of a checkpoint as a model.
 
     Args:
-        checkpoint: File of `chpnet_training.train`.
+        checkpoint: File of `chpnet_training.trainer`.
         folder: Where the card and the files go.
         name: Name of the model; by default the recipe's.
         data: Training data for the card.
@@ -166,7 +166,7 @@ def export_model(
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     recipe = Recipe.model_validate(state["recipe"])
     student = build_student(recipe.student)
-    student.load_state_dict(state["average"])
+    student.load_state_dict(state["networks"]["student"])
     round_to_half(student.eval())
     name = name or recipe.name
     folder.mkdir(parents=True, exist_ok=True)

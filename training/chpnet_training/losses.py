@@ -1,4 +1,4 @@
-"""Losses of the student against the truth."""
+"""Differentiable distances between images."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ def magnitude(x: Tensor) -> Tensor:
 
 
 def charbonnier(x: Tensor, target: Tensor, epsilon: float = 1e-3) -> Tensor:
-    """Smooth L1 distance of two images `batch channels y x` (Charbonnier et al. 1994)."""
-    return torch.sqrt((x - target).square().sum(dim=1) + epsilon**2).mean() - epsilon
+    """Smooth L1 distance of images `batch channels y x` (Charbonnier et al. 1994); `batch`."""
+    distance = torch.sqrt((x - target).square().sum(dim=1) + epsilon**2)
+    return distance.mean(dim=(1, 2)) - epsilon
 
 
 def edges(x: Tensor) -> Tensor:
@@ -35,29 +36,32 @@ def structural_similarity(x: Tensor, target: Tensor, data_range: Tensor) -> Tens
         data_range: Dynamic range of every image, `batch 1 1 1`.
 
     Returns:
-        Mean over the batch, at most one.
+        Mean of every image, `batch`, at most one.
     """
-    return ssim_map(x, target, data_range).mean()
+    return ssim_map(x, target, data_range).mean(dim=(1, 2, 3))
 
 
-def supervised_loss(
+def image_loss(
     x: Tensor, target: Tensor, *, edge_weight: float = 0.3, ssim_weight: float = 0.1
 ) -> dict[str, Tensor]:
-    """The student's loss against the truth, in units in which the object is about one.
+    """Distance of images, in units in which the object is about one.
 
     Args:
         x: Reconstruction `batch channels y x`.
-        target: Truth `batch channels y x`.
+        target: Truth, or what a teacher makes of it, `batch channels y x`.
         edge_weight: Weight of the L1 distance of the edges of the magnitudes.
         ssim_weight: Weight of 1 - SSIM of the magnitudes.
 
     Returns:
-        The terms and their weighted sum under `loss`.
+        The terms `image`, `edge`, `ssim` and their weighted sum under `loss`, each `batch`.
     """
     mx, mt = magnitude(x), magnitude(target)
-    image = charbonnier(x, target) + 0.5 * (mx - mt).abs().mean()
-    edge = (edges(mx) - edges(mt)).abs().mean()
-    peak = mt.amax(dim=(1, 2, 3), keepdim=True).clamp_min(0.5)
-    ssim = structural_similarity(mx, mt, peak)
-    total = image + edge_weight * edge + ssim_weight * (1 - ssim)
+    image = charbonnier(x, target) + 0.5 * (mx - mt).abs().mean(dim=(1, 2, 3))
+    edge = (edges(mx) - edges(mt)).abs().mean(dim=(1, 2, 3))
+    total = image + edge_weight * edge
+    ssim = image.new_zeros(len(x))
+    if ssim_weight > 0:
+        peak = mt.amax(dim=(1, 2, 3), keepdim=True).clamp_min(0.5)
+        ssim = structural_similarity(mx, mt, peak)
+        total = total + ssim_weight * (1 - ssim)
     return {"loss": total, "image": image, "edge": edge, "ssim": ssim}

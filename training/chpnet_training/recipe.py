@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chpnet_stream.errors import ConfigurationError
 from chpnet_stream.network.config import StudentConfig
 from chpnet_training.simulation import SimulationConfig
+from chpnet_training.superres import SuperresConfig
+from chpnet_training.teacher import TeacherConfig
+from chpnet_training.unet import UNetConfig
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class _Section(BaseModel):
@@ -40,6 +45,59 @@ class ValidationConfig(_Section):
 
     slices: int = Field(16, ge=1)
     every: int = Field(500, ge=1, description="steps between two validations and checkpoints")
+    patience: int = Field(
+        0, ge=0, description="validations without a better PSNR before training stops; 0: never"
+    )
+
+
+class DataConfig(_Section):
+    """Which images are used, and how often."""
+
+    batch: int = Field(1, ge=1, description="slices in a step, over all devices")
+    fixed: int = Field(
+        0, ge=0, description="slices that are simulated once and then repeated; 0: endless new ones"
+    )
+    images: int = Field(0, ge=0, description="training images to take, by seed; 0: all")
+    origin: str = Field("", description="only images whose origin begins like this")
+    seed: int | None = Field(
+        None, description="seed of the simulated data; by default that of the recipe"
+    )
+
+
+class DistillationConfig(_Section):
+    """How the teacher teaches, and what it learns while doing so (METHOD in docs/distillation.md).
+
+    `frozen` distillation has all switches off; the student alone has a weight of zero.
+    """
+
+    weight: float = Field(
+        0.5, ge=0, le=1, description="share of the loss that compares with the teacher"
+    )
+    hints: float = Field(0.1, ge=0, description="weight of the feature transfer")
+    iterates: float = Field(
+        0.0, ge=0, description="weight of the comparison of the images between the iterations"
+    )
+    correction: bool = Field(True, description="correct the teacher's errors before teaching")
+    feedback: bool = Field(True, description="let the usefulness of the teaching set its weight")
+    parameters: bool = Field(True, description="train the teacher's weights on")
+    structure: bool = Field(True, description="close and open the teacher's blocks")
+    pull: float = Field(
+        0.5, ge=0, description="weight of the teacher's errors where the student has smaller ones"
+    )
+    approach: float = Field(
+        0.0, ge=0, description="weight of the teacher's distance from its student"
+    )
+    learning_rate: float = Field(3e-4, gt=0, description="the teacher's, at its peak")
+    gate_rate: float = Field(0.02, gt=0, description="learning rate of the gates")
+    gate_price: float = Field(
+        0.02, ge=0, description="price of an open block, times how far the student lags behind"
+    )
+    gap: float = Field(
+        0.05, ge=0, description="lag of the student, over the teacher's error, that is in order"
+    )
+    finish: float = Field(
+        0.1, ge=0, lt=1, description="share of the steps at the end without the teacher"
+    )
 
 
 class Recipe(_Section):
@@ -48,10 +106,31 @@ class Recipe(_Section):
     name: str
     seed: int = 0
     student: StudentConfig = StudentConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    unet: UNetConfig = UNetConfig()
+    data: DataConfig = DataConfig()
     simulation: SimulationConfig = SimulationConfig()
+    superres: SuperresConfig = SuperresConfig()
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
+    warmup: OptimizerConfig | None = Field(
+        None, description="optimizer of the teacher before it teaches; by default the student's"
+    )
+    distillation: DistillationConfig = DistillationConfig()
     validation: ValidationConfig = ValidationConfig()
+
+    @property
+    def data_seed(self) -> int:
+        """Seed of the simulated data."""
+        return self.seed if self.data.seed is None else self.data.seed
+
+    def for_teacher(self) -> Recipe:
+        """The same recipe with the optimizer of the teacher's warm-up."""
+        return self.model_copy(update={"optimizer": self.warmup or self.optimizer})
+
+    def with_optimizer(self, **changes: Any) -> Recipe:
+        """The same recipe with other values of `optimizer`."""
+        return self.model_copy(update={"optimizer": self.optimizer.model_copy(update=changes)})
 
 
 def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
@@ -65,6 +144,20 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
         ConfigurationError: If the file is no YAML mapping, a key is unknown (the near name is
             suggested) or a value does not fit.
     """
+    return load_settings(Recipe, path, overrides)
+
+
+def load_settings(model: type[M], path: Path, overrides: tuple[str, ...] = ()) -> M:
+    """Read settings of any kind from YAML; see `load_recipe`.
+
+    Args:
+        model: What the file is expected to hold.
+        path: YAML file.
+        overrides: ``a.b=value`` pairs, values in YAML.
+
+    Raises:
+        ConfigurationError: As in `load_recipe`.
+    """
     import yaml
 
     try:
@@ -77,26 +170,32 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
             f"{path}: expected a mapping of settings, found {type(content).__name__}"
         )
     for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals or not key:
-            raise ConfigurationError(f"--set {override}: expected a.b=value")
-        section = content
-        *parents, last = key.split(".")
-        for parent in parents:
-            section = section.setdefault(parent, {})
-            if not isinstance(section, dict):
-                raise ConfigurationError(f"--set {override}: '{parent}' is not a section")
-        try:
-            section[last] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigurationError(f"--set {override}: expected a value in YAML") from error
+        _override(content, override)
     try:
-        return Recipe.model_validate(content)
+        return model.model_validate(content)
     except ValidationError as error:
-        raise ConfigurationError(f"{path}: {_explain(error)}") from error
+        raise ConfigurationError(f"{path}: {_explain(model, error)}") from error
 
 
-def _explain(error: ValidationError) -> str:
+def _override(content: dict[str, Any], override: str) -> None:
+    import yaml
+
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise ConfigurationError(f"--set {override}: expected a.b=value")
+    section = content
+    *parents, last = key.split(".")
+    for parent in parents:
+        section = section.setdefault(parent, {})
+        if not isinstance(section, dict):
+            raise ConfigurationError(f"--set {override}: '{parent}' is not a section")
+    try:
+        section[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"--set {override}: expected a value in YAML") from error
+
+
+def _explain(model: type[BaseModel], error: ValidationError) -> str:
     """One line that names the first fault and, for an unknown key, the near name."""
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
@@ -104,10 +203,23 @@ def _explain(error: ValidationError) -> str:
         return f"expected the setting '{place}', found none"
     if first["type"] != "extra_forbidden":
         return f"'{place}' = {first['input']!r}: {first['msg']}"
-    model: Any = Recipe
-    for part in first["loc"][:-1]:
-        model = model.model_fields[str(part)].annotation
-    known = list(model.model_fields)
+    known = _known(model, first["loc"][:-1])
     near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}"
     return f"unknown setting '{place}'; {hint}"
+
+
+def _known(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    """Names of the settings of a section."""
+    section: Any = model
+    for part in place:
+        if isinstance(part, int):
+            continue
+        section = section.model_fields[part].annotation
+        section = next(
+            (kind for kind in (section, *get_args(section)) if hasattr(kind, "model_fields")),
+            None,
+        )
+        if section is None:
+            return []
+    return list(section.model_fields)

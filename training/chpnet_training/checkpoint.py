@@ -1,0 +1,59 @@
+"""Checkpoints: written whole or not at all, read without pickle."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from chpnet_training.optimization import TrainingError
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write beside the final name, then rename: an interrupted write leaves the old file."""
+    whole = path.with_suffix(".tmp")
+    torch.save(state, whole)
+    whole.replace(path)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read tensors and plain values, nothing else.
+
+    Raises:
+        TrainingError: If there is no such file, or it is damaged or holds something else.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise TrainingError(f"{path}: expected a checkpoint, found no such file") from error
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise TrainingError(
+            f"{path}: expected a checkpoint, found a damaged file; remove it to start anew"
+        ) from error
+    if not isinstance(state, dict) or "networks" not in state:
+        raise TrainingError(f"{path}: expected a checkpoint of chpnet-train, found another file")
+    return state
+
+
+def load_network(network: nn.Module, name: str, path: Path) -> None:
+    """Give a network the averaged weights that a checkpoint holds under a name.
+
+    Raises:
+        TrainingError: If there are none, or they are those of another architecture.
+    """
+    networks = read_checkpoint(path)["networks"]
+    if name not in networks:
+        raise TrainingError(
+            f"{path}: expected a network '{name}', found {', '.join(networks) or 'none'}"
+        )
+    try:
+        network.load_state_dict(networks[name])
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise TrainingError(
+            f"{path}: expected weights of the recipe's {name}, found those of another architecture "
+            f"({first}); give the recipe that they were trained with"
+        ) from error

@@ -1,0 +1,247 @@
+"""Teaching and learning at once: one step of the student, one of its teacher."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from chpnet_stream.network.chpnet import Student
+from chpnet_training.correction import correct
+from chpnet_training.dataset import Batch
+from chpnet_training.feedback import Feedback, pull
+from chpnet_training.hints import CommonSpace
+from chpnet_training.losses import charbonnier, image_loss
+from chpnet_training.optimization import GuardedOptimizer
+from chpnet_training.recipe import Recipe
+from chpnet_training.structure import price, structure_loss
+from chpnet_training.supervised import difficulty_weights
+from chpnet_training.teacher import SwinTeacher
+from chpnet_training.validation import psnr_of
+
+
+class Apprentice(nn.Module):
+    """The student together with the projections that only its training needs.
+
+    Args:
+        student: The student.
+        space: Projections of features; None where no features are transferred.
+    """
+
+    def __init__(self, student: Student, space: CommonSpace | None) -> None:
+        super().__init__()
+        self.student = student
+        self.space = space
+
+    def forward(
+        self, batch: Batch, teacher_features: list[Tensor]
+    ) -> tuple[list[Tensor], tuple[Tensor, Tensor] | None]:
+        """Images after every iteration, and the losses of `CommonSpace`."""
+        steps = list(self.student.unroll(batch.start, batch.adjoint, batch.normal, batch.noise))
+        images = [image for image, _ in steps]
+        if self.space is None or not teacher_features:
+            return images, None
+        features = [feature for _, feature in steps]
+        return images, self.space(features, teacher_features, batch.target - batch.start)
+
+
+class Lecturer(nn.Module):
+    """The teacher, giving the images and features of all its iterations."""
+
+    def __init__(self, teacher: SwinTeacher) -> None:
+        super().__init__()
+        self.teacher = teacher
+
+    def forward(self, batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
+        """Images and features after every iteration."""
+        steps = list(self.teacher.unroll(batch.start, batch.adjoint, batch.normal, batch.noise))
+        return [image for image, _ in steps], [feature for _, feature in steps]
+
+
+class Distillation:
+    """Dynamic heterogeneous distillation; every mechanism is a switch of the recipe.
+
+    Attributes:
+        evaluated: The student with averaged weights.
+        feedback: What the student reported so far.
+
+    Args:
+        fabric: Where to train.
+        student: The student.
+        teacher: A teacher that has been trained on the truth.
+        recipe: Losses, switches, optimizer.
+    """
+
+    def __init__(
+        self, fabric: Fabric, student: Student, teacher: SwinTeacher, recipe: Recipe
+    ) -> None:
+        self.fabric, self.recipe, self.how = fabric, recipe, recipe.distillation
+        self.feedback = Feedback()
+        c, t = student.config, teacher.config
+        space = None
+        if self.how.hints > 0:
+            space = CommonSpace(
+                c.widths[0],
+                c.unshuffle,
+                c.iterations,
+                t.width,
+                t.fold,
+                t.iterations,
+                c.channels,
+            )
+        self.student = GuardedOptimizer(fabric, Apprentice(student, space), recipe.optimizer)
+        self.evaluated: nn.Module = self.student.average.get_submodule("student")
+        self.learns = self.how.parameters or self.how.structure
+        teacher.gates.learning = False
+        teacher.requires_grad_(self.learns)
+        self.lecturer: nn.Module = Lecturer(teacher)
+        self.teacher: GuardedOptimizer | None = None
+        if self.learns:
+            self.teacher = self._teacher_optimizer()
+            self.lecturer = self.teacher.network
+        else:
+            self.lecturer.to(fabric.device)
+        self.raw_teacher = teacher
+        self.finish_at = round((1 - self.how.finish) * recipe.optimizer.steps)
+
+    def _teacher_optimizer(self) -> GuardedOptimizer:
+        how, lecturer = self.how, self.lecturer
+        gates = [p for n, p in lecturer.named_parameters() if ".gates." in n]
+        weights = [p for n, p in lecturer.named_parameters() if ".gates." not in n]
+        if not how.parameters:
+            for p in weights:
+                p.requires_grad_(False)
+        if not how.structure:
+            for p in gates:
+                p.requires_grad_(False)
+        groups: list[dict[str, Any]] = []
+        if how.parameters:
+            groups.append({"params": weights})
+        if how.structure:
+            scale = how.gate_rate / how.learning_rate
+            groups.append({"params": gates, "scale": scale, "weight_decay": 0.0})
+        config = self.recipe.optimizer.model_copy(update={"learning_rate": how.learning_rate})
+        return GuardedOptimizer(self.fabric, lecturer, config, name="teacher", groups=groups)
+
+    def step(self, batch: Batch, number: int) -> dict[str, float]:
+        """One step of the student, and one of the teacher where it learns."""
+        weights = difficulty_weights(batch)
+        if number >= self.finish_at or self.how.weight == 0:
+            return self._alone(batch, number, weights)
+        self.raw_teacher.gates.learning = self.how.structure
+        with torch.set_grad_enabled(self.learns):
+            images, features = self.lecturer(batch)
+        self.raw_teacher.gates.learning = False
+        taught = images[-1].detach()
+        told = self._student_step(batch, number, weights, images, features)
+        student = self._last_image
+        sums = self.feedback.sums(student, taught, batch.target)
+        self.feedback.add(torch.as_tensor(self.fabric.all_reduce(sums, reduce_op="sum")))
+        if self.learns:
+            told |= self._teacher_step(batch, number, weights, images[-1], student)
+        told["usefulness"] = self.feedback.usefulness
+        told["lag"] = self.feedback.lag
+        told["teacher_psnr"] = float(psnr_of(taught, batch.target).mean())
+        told["open_blocks"] = float(sum(self.raw_teacher.gates.open_blocks()))
+        return told
+
+    def _alone(self, batch: Batch, number: int, weights: Tensor) -> dict[str, float]:
+        images, _ = self.student.network(batch, [])
+        terms = self._distance(images[-1], batch.target)
+        told = {key: float(value.detach().mean()) for key, value in terms.items()}
+        told["train_psnr"] = float(psnr_of(images[-1].detach(), batch.target).mean())
+        loss = (terms["loss"] * weights).mean()
+        space = self.student.network.module.space
+        if space is not None:  # keeps every parameter in the graph, as DDP wants it
+            loss = loss + 0.0 * sum(p.sum() for p in space.parameters())
+        self.student.step(loss, number, told)
+        return told
+
+    def _student_step(
+        self,
+        batch: Batch,
+        number: int,
+        weights: Tensor,
+        taught: list[Tensor],
+        features: list[Tensor],
+    ) -> dict[str, float]:
+        how = self.how
+        images, hints = self.student.network(batch, features if how.hints > 0 else [])
+        last = images[-1]
+        self._last_image = last.detach()
+        terms = self._distance(last, batch.target)
+        told = {key: float(value.detach().mean()) for key, value in terms.items()}
+        target = taught[-1].detach()
+        if how.correction:
+            corrected = correct(target, self._last_image, batch.target)
+            target = corrected.target
+            told["corrected"] = float(corrected.share.mean())
+            told["trust"] = float(corrected.trust.mean())
+        share = how.weight * (self.feedback.weight if how.feedback else 1.0)
+        teaching = self._distance(last, target)["loss"]
+        loss = (1 - share) * terms["loss"] + share * teaching
+        told["teaching"] = float(teaching.detach().mean())
+        told["share"] = share
+        if how.iterates > 0:
+            between = [charbonnier(image, target) for image in images[:-1]]
+            if between:
+                loss = loss + how.iterates * torch.stack(between).mean(dim=0)
+        if hints is not None:
+            transfer, anchor = hints
+            loss = loss + how.hints * share / max(how.weight, 1e-6) * transfer + anchor
+            told["transfer"] = float(transfer.detach().mean())
+        told["train_psnr"] = float(psnr_of(self._last_image, batch.target).mean())
+        self.student.step((loss * weights).mean(), number, told)
+        return told
+
+    def _teacher_step(
+        self, batch: Batch, number: int, weights: Tensor, image: Tensor, student: Tensor
+    ) -> dict[str, float]:
+        """The teacher repairs its own errors, first where the student has found them."""
+        how = self.how
+        if self.teacher is None:
+            raise ValueError("expected a teacher that learns, found a frozen one")
+        loss = self._distance(image, batch.target)["loss"]
+        told = {"teacher_loss": float(loss.detach().mean())}
+        needed = 1.0 - self.feedback.weight if how.feedback else 0.0
+        if how.pull > 0:
+            loss = loss + how.pull * (0.5 + needed) * pull(student, image, batch.target)
+        if how.approach > 0:
+            loss = loss + how.approach * charbonnier(image, student)
+        total = (loss * weights).mean()
+        if how.structure:
+            cost = price(self.feedback.lag, how.gap, how.gate_price)
+            told["block_price"] = cost
+            total = total + structure_loss(self.raw_teacher.gates, cost)
+        self.teacher.step(total, number, told)
+        return told
+
+    def _distance(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
+        loss = self.recipe.loss
+        return image_loss(image, target, edge_weight=loss.edge, ssim_weight=loss.ssim)
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Averaged networks by name, as checkpoints hold them."""
+        teacher: nn.Module = self.raw_teacher
+        if self.teacher is not None:
+            teacher = self.teacher.average.get_submodule("teacher")
+        return {"student": self.evaluated, "teacher": teacher}
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs."""
+        state: dict[str, Any] = {
+            "student": self.student.state_dict(),
+            "feedback": self.feedback.state_dict(),
+        }
+        if self.teacher is not None:
+            state["teacher"] = self.teacher.state_dict()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+        self.student.load_state_dict(state["student"])
+        self.feedback.load_state_dict(state["feedback"])
+        if self.teacher is not None:
+            self.teacher.load_state_dict(state["teacher"])

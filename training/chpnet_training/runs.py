@@ -1,0 +1,164 @@
+"""Every kind of training run, put together from its parts: network, data, learner, trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from chpnet_stream.errors import ConfigurationError
+from chpnet_stream.network.chpnet import Student, build_student
+from chpnet_training.checkpoint import load_network, read_checkpoint
+from chpnet_training.dataset import Batch, FixedSlices, Slices, collate
+from chpnet_training.distillation import Distillation
+from chpnet_training.recipe import Recipe
+from chpnet_training.supervised import Supervised
+from chpnet_training.teacher import SwinTeacher
+from chpnet_training.trainer import Trainer
+from chpnet_training.unet import UNet
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+NETWORKS = ("student", "teacher", "unet")
+
+
+@dataclass
+class Materials:
+    """What a run is made from.
+
+    Attributes:
+        fabric: Where to train; launched already.
+        bank: File of training images (`chpnet-train prepare`).
+        out: Folder of the run.
+        cache: Folder for slices that are simulated once; by default beside the run.
+        workers: Processes that simulate data.
+        progress: Told of slices made and wanted while they are simulated.
+    """
+
+    fabric: Fabric
+    bank: Path
+    out: Path
+    cache: Path | None = None
+    workers: int = 0
+    progress: Callable[[int, int], None] | None = None
+
+
+def build_network(recipe: Recipe, name: str) -> nn.Module:
+    """An untrained network of the recipe (a name of `NETWORKS`), the same for the same seed."""
+    torch.manual_seed(recipe.seed)
+    if name == "teacher":
+        return SwinTeacher(recipe.teacher, recipe.student.task)
+    if name == "unet":
+        return UNet(recipe.unet, recipe.student.task)
+    if name == "student":
+        return build_student(recipe.student)
+    raise ConfigurationError(f"expected a network of {', '.join(NETWORKS)}, found '{name}'")
+
+
+def supervised_run(
+    recipe: Recipe, name: str, materials: Materials, initial: Path | None = None
+) -> Trainer:
+    """Train one network on the truth.
+
+    Args:
+        recipe: What to do.
+        name: "student", "teacher" or "unet".
+        materials: Data, devices, folders.
+        initial: Checkpoint, or card of a model, whose weights the network begins with.
+    """
+    network = build_network(recipe, name)
+    if initial is not None:
+        begin_with(network, name, initial)
+    learner = Supervised(materials.fabric, network, recipe, name)
+    return _trainer(recipe, learner, materials)
+
+
+def distillation_run(
+    recipe: Recipe, teacher: Path, materials: Materials, initial: Path | None = None
+) -> Trainer:
+    """Train a student with a teacher.
+
+    Args:
+        recipe: What to do.
+        teacher: Checkpoint of a trained teacher.
+        materials: Data, devices, folders.
+        initial: Checkpoint, or card of a model, whose weights the student begins with.
+    """
+    student = build_network(recipe, "student")
+    if initial is not None:
+        begin_with(student, "student", initial)
+    master = SwinTeacher(recipe.teacher, recipe.student.task)
+    load_network(master, "teacher", teacher)
+    if not isinstance(student, Student):
+        raise TypeError(f"expected a student, found {type(student).__name__}")
+    learner = Distillation(materials.fabric, student, master, recipe)
+    return _trainer(recipe, learner, materials)
+
+
+def begin_with(network: nn.Module, name: str, initial: Path) -> None:
+    """Give a network the weights of a checkpoint, or those of an installed model or card."""
+    if initial.suffix == ".ckpt":
+        load_network(network, name, initial)
+        return
+    from chpnet_stream.network.weights import find_model, load_student
+
+    model = load_student(find_model(str(initial)))
+    try:
+        network.load_state_dict(model.state_dict())
+    except RuntimeError as error:
+        raise ConfigurationError(
+            f"{initial}: expected the architecture of the recipe's student, found "
+            f"{model.config.architecture} with widths {list(model.config.widths)}; copy the "
+            "'student' section of its card into the recipe"
+        ) from error
+
+
+def training_slices(recipe: Recipe, materials: Materials) -> Any:
+    """The slices that training draws from."""
+    slices = Slices(materials.bank, "train", recipe)
+    if recipe.data.fixed == 0:
+        return slices
+    folder = materials.cache or materials.out / "data"
+    fabric, file = materials.fabric, folder / "train.pt"
+    if fabric.is_global_zero and not file.exists():
+        FixedSlices(slices, recipe.data.fixed, file, recipe.seed, materials.progress)
+    fabric.barrier()
+    return FixedSlices(slices, recipe.data.fixed, file, recipe.seed)
+
+
+def validation_batches(
+    recipe: Recipe, bank: Path, device: torch.device | str = "cpu"
+) -> list[Batch]:
+    """The held-back slices of a recipe: the same for every network and seed of the same data."""
+    slices, size = Slices(bank, "val", recipe), recipe.data.batch
+    numbers = range(recipe.validation.slices)
+    return [
+        collate([sample for i in numbers[at : at + size] for sample in slices[i]], device)
+        for at in range(0, len(numbers), size)
+    ]
+
+
+def _trainer(recipe: Recipe, learner: Any, materials: Materials) -> Trainer:
+    fabric = materials.fabric
+    return Trainer(
+        fabric,
+        recipe,
+        learner,
+        training_slices(recipe, materials),
+        validation_batches(recipe, materials.bank, fabric.device),
+        materials.out,
+        workers=materials.workers,
+    )
+
+
+def evaluated_network(checkpoint: Path, name: str = "student") -> tuple[nn.Module, Recipe]:
+    """The averaged network of a checkpoint, for scoring, and its recipe."""
+    recipe = Recipe.model_validate(read_checkpoint(checkpoint)["recipe"])
+    network = build_network(recipe, name)
+    load_network(network, name, checkpoint)
+    return network.eval().requires_grad_(False), recipe

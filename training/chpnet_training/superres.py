@@ -1,0 +1,71 @@
+"""Training samples of the `superres` task: magnitude images and their block averages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn import functional
+
+
+class SuperresConfig(BaseModel):
+    """Ranges from which every sample of the `superres` task is drawn."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    matrix: int = Field(128, ge=16, description="rows and columns of the image that is wanted")
+    factors: tuple[int, ...] = Field((2, 4), min_length=1, description="pixels per measured pixel")
+    noise: float = Field(
+        0.005, ge=0, description="standard deviation of the measured pixels over the maximum"
+    )
+
+
+@dataclass
+class SuperresSample:
+    """One image, ready to be averaged.
+
+    Attributes:
+        target: Magnitude image `y x`, its 99th percentile at one.
+        low: Measured image `y/factor x/factor`.
+        factor: Pixels along each axis of a measured pixel.
+        noise: Standard deviation of `low`, in the same units.
+    """
+
+    target: Tensor
+    low: Tensor
+    factor: int
+    noise: float
+
+
+def superres_sample(
+    magnitude: np.ndarray, config: SuperresConfig, factor: int, rng: np.random.Generator
+) -> SuperresSample:
+    """Fit an image into the square matrix, turn it at random, average its blocks, add noise.
+
+    Args:
+        magnitude: Image `y x`, 0 to about 1.
+        config: Matrix and noise.
+        factor: Pixels along each axis of a measured pixel.
+        rng: Source of all randomness.
+    """
+    source = torch.from_numpy(np.ascontiguousarray(magnitude, dtype=np.float32))
+    size = config.matrix
+    scale = size / max(source.shape)
+    shape = [max(8, round(n * scale)) for n in source.shape]
+    fitted = functional.interpolate(
+        source[None, None], size=shape, mode="bicubic", antialias=True, align_corners=False
+    )[0, 0].clamp_min(0)
+    above, left = ((size - n) // 2 for n in shape)
+    image = torch.zeros(size, size)
+    image[above : above + shape[0], left : left + shape[1]] = fitted
+    image = torch.rot90(image, int(rng.integers(4)))
+    if rng.random() < 0.5:
+        image = image.flip(1)
+    image = image / torch.quantile(image.flatten(), 0.99).clamp_min(1e-3)
+    low = functional.avg_pool2d(image[None], factor)[0]
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    low = low + config.noise * torch.randn(low.shape, generator=generator)
+    return SuperresSample(image.contiguous(), low, factor, config.noise)

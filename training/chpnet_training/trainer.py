@@ -1,0 +1,229 @@
+"""The loop around a learner: data, devices, checkpoints, validation, logs."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from chpnet_training.checkpoint import read_checkpoint, write_checkpoint
+from chpnet_training.dataset import Batch, collate, step_loader
+from chpnet_training.optimization import TrainingError
+from chpnet_training.recipe import Recipe
+from chpnet_training.runlog import RunLog
+from chpnet_training.validation import validate
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+CHECKPOINT = "last.ckpt"
+BEST = "best.ckpt"
+
+logger = logging.getLogger(__name__)
+
+
+class Learner(Protocol):
+    """What is trained, and how one step goes (`Supervised`, `Distillation`)."""
+
+    evaluated: nn.Module
+
+    def step(self, batch: Batch, number: int) -> dict[str, float]:
+        """Learn from a batch."""
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Averaged networks by name."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+
+
+@dataclass
+class Progress:
+    """What a training run reports while it runs."""
+
+    step: int
+    steps: int
+    loss: float
+    psnr: float
+    seconds_per_step: float
+
+
+def make_fabric(
+    *, accelerator: str = "auto", devices: int = 1, nodes: int = 1, precision: str = "32-true"
+) -> Fabric:
+    """Lightning's Fabric for these devices; under torchrun it takes the world that is there.
+
+    Args:
+        accelerator: "cpu", "cuda" or "auto".
+        devices: Devices (processes) on this machine.
+        nodes: Machines.
+        precision: "32-true", "bf16-mixed", "16-mixed" or "64-true".
+    """
+    from lightning.fabric import Fabric
+
+    strategy = "ddp" if devices * nodes > 1 else "auto"
+    return Fabric(
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=nodes,
+        strategy=strategy,
+        precision=precision,  # type: ignore[arg-type]
+    )
+
+
+class Trainer:
+    """One run: its learner, its place in the data, its files.
+
+    Attributes:
+        step: Steps made.
+        best: Best validation PSNR so far, in dB.
+
+    Args:
+        fabric: Where to train; launched already.
+        recipe: What to do.
+        learner: What is trained.
+        slices: Training slices.
+        held_back: Validation batches.
+        folder: Where checkpoints and logs go; a checkpoint found there is continued.
+        workers: Processes that simulate data (0: in this process).
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        recipe: Recipe,
+        learner: Learner,
+        slices: Dataset[list[Any]],
+        held_back: list[Batch],
+        folder: Path,
+        *,
+        workers: int = 0,
+    ) -> None:
+        self.fabric, self.recipe, self.learner = fabric, recipe, learner
+        self.slices, self.held_back = slices, held_back
+        self.folder, self.workers = folder, workers
+        self.step = 0
+        self.best = -math.inf
+        self.since_best = 0
+        self.scores: dict[str, float] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        begun: dict[str, Any] | None = None
+        if (folder / CHECKPOINT).exists():
+            begun = self._load(folder / CHECKPOINT)
+        self.log = RunLog(folder, self.step, enabled=fabric.is_global_zero)
+        if begun is not None:
+            self.log.load_state_dict(begun)
+
+    def run(
+        self,
+        report: Callable[[Progress], None] | None = None,
+        *,
+        max_seconds: float = math.inf,
+        stop: Callable[[], bool] | None = None,
+    ) -> bool:
+        """Train to the end, or for a time; returns whether the end was reached.
+
+        Args:
+            report: Called with a `Progress` after every step.
+            max_seconds: Stop at a checkpoint after this time.
+            stop: Asked after every step; True makes a checkpoint and stops there.
+
+        Raises:
+            TrainingError: If the loss or the gradient is not finite.
+        """
+        recipe, fabric = self.recipe, self.fabric
+        steps, begin = recipe.optimizer.steps, time.monotonic()
+        loader = step_loader(
+            self.slices,
+            self.step,
+            steps,
+            batch=recipe.data.batch,
+            workers=self.workers,
+            rank=fabric.global_rank,
+            world=fabric.world_size,
+        )
+        if self.step >= steps or self.since_best > recipe.validation.patience > 0:
+            return True
+        tick = time.monotonic()
+        for samples in loader:
+            torch.manual_seed(1_000_003 * recipe.seed + self.step)  # gates, on every device alike
+            told = self.learner.step(collate(samples, fabric.device), self.step)
+            self.step += 1
+            self.log.add(told)
+            finished = self.step == steps
+            late = time.monotonic() - begin > max_seconds or (stop is not None and stop())
+            if fabric.world_size > 1:
+                late = bool(fabric.all_reduce(torch.tensor(float(late)), reduce_op="max"))
+            if self.step % recipe.validation.every == 0 or finished or late:
+                self._validate(self.step % recipe.validation.every == 0 or finished)
+            if report is not None:
+                now = time.monotonic()
+                psnr = self.scores.get("psnr", math.nan)
+                report(Progress(self.step, steps, told["loss"], psnr, now - tick))
+                tick = now
+            if self.since_best > recipe.validation.patience > 0:
+                logger.warning(
+                    "stopped early at step %d: no better PSNR than %.2f dB in %d validations",
+                    self.step,
+                    self.best,
+                    self.since_best,
+                )
+                break
+            if late and not finished:
+                self.log.close()
+                return False
+        self.log.close()
+        return True
+
+    def _validate(self, regular: bool) -> None:
+        """Score, log, write the checkpoints; only regular validations count for the best."""
+        self.scores = validate(self.learner.evaluated, self.held_back)
+        better = regular and self.scores["psnr"] > self.best
+        if regular:
+            self.since_best = 0 if better else self.since_best + 1
+            self.log.write(self.step, self.scores)
+        if better:
+            self.best = self.scores["psnr"]
+        if self.fabric.is_global_zero:
+            state = self._state()
+            write_checkpoint(self.folder / CHECKPOINT, state)
+            if better:
+                write_checkpoint(self.folder / BEST, {**state, "learner": None})
+        self.fabric.barrier()
+
+    def _state(self) -> dict[str, Any]:
+        networks = self.learner.networks()
+        return {
+            "recipe": self.recipe.model_dump(mode="json"),
+            "step": self.step,
+            "best": self.best,
+            "since_best": self.since_best,
+            "scores": self.scores,
+            "networks": {name: network.state_dict() for name, network in networks.items()},
+            "learner": self.learner.state_dict(),
+            "log": self.log.state_dict(),
+        }
+
+    def _load(self, path: Path) -> dict[str, Any]:
+        state = read_checkpoint(path)
+        if state["recipe"] != self.recipe.model_dump(mode="json"):
+            raise TrainingError(
+                f"{path}: expected a checkpoint of this recipe, found one of another "
+                f"('{state['recipe']['name']}' with other settings); choose another --out folder"
+            )
+        self.learner.load_state_dict(state["learner"])
+        self.step, self.best = int(state["step"]), float(state["best"])
+        self.since_best, self.scores = int(state["since_best"]), state["scores"]
+        begun: dict[str, Any] = state["log"]
+        return begun

@@ -1,0 +1,59 @@
+"""Scores of a network on simulated slices that it never trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from chpnet_training.dataset import Batch
+from chpnet_training.losses import magnitude, structural_similarity
+
+Network = Callable[[Tensor, Tensor, object, Tensor], Tensor]
+"""A network or engine: start, adjoint, normal, noise to image."""
+
+
+def psnr(x: Tensor, target: Tensor) -> Tensor:
+    """PSNR in dB of magnitude images `batch 1 y x`, peak = the target's maximum; `batch`."""
+    error = (x - target).square().mean(dim=(1, 2, 3))
+    return 10 * torch.log10(target.amax(dim=(1, 2, 3)).square() / error.clamp_min(1e-20))
+
+
+def psnr_of(image: Tensor, target: Tensor) -> Tensor:
+    """`psnr` of the magnitudes of `batch channels y x`."""
+    return psnr(magnitude(image), magnitude(target))
+
+
+def nmse(x: Tensor, target: Tensor) -> Tensor:
+    """Normalised mean square error of magnitude images `batch 1 y x`; `batch`."""
+    return (x - target).square().sum(dim=(1, 2, 3)) / target.square().sum(dim=(1, 2, 3))
+
+
+@torch.no_grad()
+def score_images(image: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """PSNR (dB), SSIM and NMSE of the magnitudes of `batch channels y x`; each `batch`."""
+    found, truth = magnitude(image), magnitude(target)
+    peak = truth.amax(dim=(1, 2, 3), keepdim=True)
+    return {
+        "psnr": psnr(found, truth),
+        "ssim": structural_similarity(found, truth, peak),
+        "nmse": nmse(found, truth),
+    }
+
+
+@torch.no_grad()
+def validate(network: Network, batches: list[Batch]) -> dict[str, float]:
+    """Mean PSNR, SSIM and NMSE of a network, and of the images that it starts from.
+
+    Args:
+        network: What to score.
+        batches: Images `batch channels y x` with their truth.
+    """
+    rows: dict[str, list[float]] = {}
+    for batch in batches:
+        made = network(batch.start, batch.adjoint, batch.normal, batch.noise)
+        for prefix, image in (("", made), ("start_", batch.start)):
+            for name, values in score_images(image, batch.target).items():
+                rows.setdefault(prefix + name, []).extend(values.tolist())
+    return {key: sum(values) / len(values) for key, values in rows.items()}
