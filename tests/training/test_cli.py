@@ -54,8 +54,8 @@ def student_words(bank: Path, run_folder: Path, **changes: object) -> list[str]:
 
 @pytest.fixture(scope="module")
 def bank(tmp_path_factory):
-    path = tmp_path_factory.mktemp("bank") / "bank.npz"
-    assert run("bank", "--phantoms", 2, "--out", path) == 0
+    path = tmp_path_factory.mktemp("bank") / "data.h5"
+    assert run("prepare", "--phantoms", 2, "--out", path) == 0
     return path
 
 
@@ -101,25 +101,6 @@ def test_errors_name_this_program(capsys):
     error = capsys.readouterr().err
     assert error.startswith("chpnet-train: error: no command 'studnt', did you mean student?")
     assert error.count("\n") == 1
-
-
-def test_bank_says_what_is_in_it(bank, capsys, tmp_path):
-    assert run("bank", "--phantoms", 2, "--out", bank) == 2
-    assert "--overwrite" in capsys.readouterr().err
-    out = tmp_path / "new" / "bank.npz"
-    assert run("bank", "--phantoms", 2, "--out", out, "--json") == 0
-    sources = json.loads(capsys.readouterr().out)["sources"]
-    assert sources["phantoms"]["train"] == sources["phantoms"]["kept"] == 5
-    assert sources["phantoms held out"]["val"] == 5
-    assert out.is_file()
-
-
-@pytest.mark.parametrize("words", [[], ["--phantoms", "1"], ["--data", "."]])
-def test_bank_without_images_is_one_line(words, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert run("bank", "--out", "bank.npz", *words) == 2
-    assert capsys.readouterr().err.count("\n") == 1
-    assert not Path("bank.npz").exists()
 
 
 def test_training_logs_and_saves(trained):

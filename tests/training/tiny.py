@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from chpnet_training.bank import SourceBank
 from chpnet_training.recipe import Recipe
+from chpnet_training.store import BankWriter
 from tests.physics.cases import phantom
 
 SIMULATION = {
@@ -23,19 +23,16 @@ SIMULATION = {
 
 def tiny_bank(path: Path) -> Path:
     """Write a bank of three training images and one for validation."""
-    images = [
-        np.round(65535 * np.clip(phantom((64, 48 + 8 * i)).numpy(), 0, 1)).astype(np.uint16)
-        for i in range(4)
-    ]
-    SourceBank(
-        np.concatenate([image.ravel() for image in images]),
-        np.array([image.shape for image in images], dtype=np.int32),
-        np.ones(4),
-        np.array(["train", "train", "train", "val"]),
-        np.array(["a", "b", "c", "d"]),
-        np.array(["phantom/a", "phantom/b", "phantom/c", "phantom/d"]),
-        {},
-    ).save(path)
+    with BankWriter(path, 72) as writer:
+        for i in range(4):
+            writer.add(phantom((64, 48 + 8 * i)).numpy())
+        writer.finish(
+            weights=np.ones(4),
+            split=np.array(["train", "train", "train", "val"], dtype=object),
+            subjects=np.array(["a", "b", "c", "d"], dtype=object),
+            origins=np.array(["phantom/a", "phantom/b", "phantom/c", "phantom/d"], dtype=object),
+            manifest={"sources": {}},
+        )
     return path
 
 

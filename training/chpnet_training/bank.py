@@ -1,127 +1,170 @@
-"""The bank of magnitude training images, in memory and as one file."""
+"""Training images on disk, read one by one."""
 
 from __future__ import annotations
 
 import json
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from chpnet_stream.errors import InputError
+from chpnet_training.store import FORMAT, Columns, digest
 
-FORMAT = "chpnet source bank 1"
+AGAIN = "make it again with `chpnet-train prepare`"
 
 
 class SourceBank:
-    """Magnitude images of varied sizes, held as uint16 in one flat array.
+    """The images of a file of training data, and for some of them the k-space they are from.
+
+    Only the table is in memory. The file is opened for every read (under a millisecond) and never
+    stays open, so that a bank may be handed to any number of worker processes, forked or not.
 
     Attributes:
+        path: The file.
         shapes: int32 `n 2`, rows and columns of each image.
         weights: float64 `n`, positive, how often each image is to be drawn (not normalised).
-        split: `n` strings, "train" or "val"; a subject is on one side only.
+        split: `n` strings, "train", "val" or "test"; a subject is in one of them only.
         subjects: `n` strings.
         origins: `n` strings, the file (and slice) of each image.
+        pixel_size_mm: float32 `n 2`, along y and x before the image was reduced; NaN if unknown.
+        raw: bool `n`, which images have k-space.
         manifest: counts, drops by reason, licences, settings.
+        checksum: SHA-256 of all of it.
     """
 
     def __init__(
-        self,
-        pixels: np.ndarray,
-        shapes: np.ndarray,
-        weights: np.ndarray,
-        split: np.ndarray,
-        subjects: np.ndarray,
-        origins: np.ndarray,
-        manifest: dict[str, Any],
+        self, path: Path, columns: Columns, manifest: dict[str, Any], checksum: str
     ) -> None:
-        """Takes the flat ``pixels`` (uint16, images one after the other) and what describes them.
+        """Takes what `load` read."""
+        self.path = path
+        self._columns = columns
+        self.shapes = columns.shapes
+        self.weights = columns.weights
+        self.split = columns.split
+        self.subjects = columns.subjects
+        self.origins = columns.origins
+        self.pixel_size_mm = columns.pixel_size_mm
+        self.raw = columns.raw
+        self.manifest = manifest
+        self.checksum = checksum
+
+    @classmethod
+    def load(cls, path: Path) -> SourceBank:
+        """Opens a file that `chpnet-train prepare` wrote, and checks its table.
 
         Raises:
-            InputError: if the lengths contradict each other.
+            InputError: if the file is missing, damaged or something else.
         """
-        expected = int(np.prod(shapes.astype(np.int64), axis=1).sum())
-        lengths = {len(shapes), len(weights), len(split), len(subjects), len(origins)}
-        if pixels.size != expected or len(lengths) != 1:
-            raise InputError(
-                f"bank of {pixels.size} pixels and columns of lengths {sorted(lengths)}; expected "
-                f"{expected} pixels and equal lengths. Build the bank again."
+        with _opened(path) as file:
+            found = str(file.attrs.get("format", "another HDF5 file"))
+            if found != FORMAT:
+                raise InputError(f"{path}: found {found!r}, expected {FORMAT!r}; {AGAIN}")
+            text, checksum = str(file.attrs["manifest"]), str(file.attrs["checksum"])
+            table = {field.name: file["table"][field.name] for field in fields(Columns)}
+            columns = Columns(
+                **{
+                    name: column.asstr()[()].astype(str) if column.dtype == object else column[()]
+                    for name, column in table.items()
+                }
             )
-        self._pixels = pixels
-        self.shapes = shapes
-        self._offsets = np.concatenate([[0], np.cumsum(np.prod(shapes.astype(np.int64), axis=1))])
-        self.weights = weights
-        self.split = split
-        self.subjects = subjects
-        self.origins = origins
-        self.manifest = manifest
+            if columns.checksum(text) != checksum:
+                raise InputError(f"{path}: its table does not fit its checksum; {AGAIN}")
+            if len(file["images"]) != len(columns.shapes):
+                raise InputError(
+                    f"{path}: found {len(file['images'])} images and a table of "
+                    f"{len(columns.shapes)}; {AGAIN}"
+                )
+            return cls(path, columns, json.loads(text), checksum)
 
     def __len__(self) -> int:
         """Number of images."""
         return len(self.shapes)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Returns image ``index`` as float32 `y x` in 0..1."""
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"image {index} of a bank of {len(self)}")
-        index %= len(self)
-        flat = self._pixels[self._offsets[index] : self._offsets[index + 1]]
-        return flat.reshape(self.shapes[index]).astype(np.float32) / np.float32(65535)
+        """Returns image ``index`` as float32 `y x` in 0..1.
+
+        Raises:
+            IndexError: beyond the last image.
+            InputError: if the file is damaged there, or gone.
+        """
+        index = self._checked(index)
+        with _opened(self.path) as file:
+            return self._image(file, index)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yields the images in order."""
         return (self[index] for index in range(len(self)))
 
-    def indices(self, split: str) -> np.ndarray:
-        """Returns the int indices `n` of the images in ``split`` ("train" or "val")."""
-        return np.flatnonzero(self.split == split)
+    def kspace(self, index: int) -> np.ndarray | None:
+        """Returns the k-space that image ``index`` is from, None where there is none.
 
-    def save(self, path: Path) -> None:
-        """Writes the bank as one compressed .npz, whole or not at all."""
-        temporary = path.with_name(f"{path.name}.partial")
-        try:
-            with temporary.open("wb") as stream:
-                np.savez_compressed(
-                    stream,
-                    format=np.array(FORMAT),
-                    pixels=self._pixels,
-                    shapes=self.shapes,
-                    weights=self.weights,
-                    split=self.split,
-                    subjects=self.subjects,
-                    origins=self.origins,
-                    manifest=np.array(json.dumps(self.manifest)),
-                )
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    @classmethod
-    def load(cls, path: Path) -> SourceBank:
-        """Reads a bank that `save` wrote.
+        complex64 `virtual coils ky kx`, every line measured, noise of unit variance (of a complex
+        sample), readout oversampling removed.
 
         Raises:
-            InputError: if the file is missing, damaged or no bank.
+            IndexError: beyond the last image.
+            InputError: if the file is damaged there, or gone.
         """
-        try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-                found = str(stored["format"]) if "format" in stored else "no format entry"
-                if found != FORMAT:
-                    raise InputError(
-                        f"{path}: found {found!r}; expected {FORMAT!r}. Build the bank again."
-                    )
-                return cls(
-                    stored["pixels"],
-                    stored["shapes"],
-                    stored["weights"],
-                    stored["split"],
-                    stored["subjects"],
-                    stored["origins"],
-                    json.loads(str(stored["manifest"])),
-                )
-        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as e:
-            raise InputError(
-                f"{path}: not a readable bank ({e}). Build one with `chpnet-train bank`."
-            ) from e
+        index = self._checked(index)
+        if not self.raw[index]:
+            return None
+        with _opened(self.path) as file:
+            return self._measured(file, index)
+
+    def indices(self, split: str) -> np.ndarray:
+        """Returns the int indices `n` of the images in ``split`` ("train", "val" or "test")."""
+        return np.flatnonzero(self.split == split)
+
+    def verify(self, progress: Callable[[int], None] | None = None) -> None:
+        """Reads everything and compares it with its checksums.
+
+        Args:
+            progress: called with the number of images read.
+
+        Raises:
+            InputError: with the first image that is damaged.
+        """
+        with _opened(self.path) as file:
+            for index in range(len(self)):
+                self._image(file, index)
+                if self.raw[index]:
+                    self._measured(file, index)
+                if progress is not None:
+                    progress(index + 1)
+
+    def _checked(self, index: int) -> int:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"image {index} of a bank of {len(self)}")
+        return index % len(self)
+
+    def _image(self, file: Any, index: int) -> np.ndarray:
+        height, width = (int(size) for size in self.shapes[index])
+        pixels = file["images"][index, :height, :width]
+        if not np.array_equal(digest(pixels), self._columns.image_sha256[index]):
+            raise InputError(f"{self.path}: image {index} does not fit its checksum; {AGAIN}")
+        return np.asarray(pixels, dtype=np.float32) / np.float32(65535)
+
+    def _measured(self, file: Any, index: int) -> np.ndarray:
+        kspace = np.asarray(file["kspace"][str(index)][()], dtype=np.complex64)
+        if not np.array_equal(digest(kspace), self._columns.kspace_sha256[index]):
+            raise InputError(f"{self.path}: k-space {index} does not fit its checksum; {AGAIN}")
+        return kspace
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Opens the file; what goes wrong in reading it becomes an `InputError`."""
+    import h5py
+
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected training data, {AGAIN}")
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: not readable as training data ({reason}); {AGAIN}") from error

@@ -1,243 +1,310 @@
-"""A bank of magnitude training images in memory, built from folders and volumes.
-
-`chpnet-train bank` builds one. Raw k-space is
-never read here: what measures the networks must not train them.
-"""
+"""From paths to sources of images: what each file is, whom it shows, how it is treated."""
 
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from chpnet_stream.errors import InputError
+from chpnet_stream.errors import ConfigurationError, InputError
 from chpnet_training.bank import SourceBank
-from chpnet_training.cleaning import (
-    crop_to_head,
-    darken_background,
-    hash_distances,
-    limit_size,
-    perceptual_hash,
-    reject_reason,
-    trim_frame,
-)
-from chpnet_training.readers.folders import read_array, read_folder
+from chpnet_training.known import Known, recognise
+from chpnet_training.readers.detect import detect_kind
 from chpnet_training.readers.image import SkipCounter, SourceImage
-from chpnet_training.readers.nifti import Orientation, read_nifti
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["Source", "SourceBank", "build_bank", "collect", "standard_sources"]
+__all__ = ["ReadOptions", "Source", "SourceBank", "find_sources", "phantom_source"]
+
+MINIMUM_SIDE = {"images": 160}
+MINIMUM_SIDE_OF_VOLUMES = 120
+NOT_STATED = "not stated"
+_BIDS_SUBJECT = re.compile(r"(?:^|[/_])(sub-[A-Za-z0-9]+)(?=[/_.]|$)")
 
 
 @dataclass(frozen=True)
 class Source:
-    """One origin of images and how the bank treats it.
+    """One origin of images and how it is treated.
 
     Attributes:
-        name: short name, in the manifest and in the bank's origins.
+        name: short name, in the manifest and before its origins.
         licence: licence and credit, as the source states them.
         images: the images, read when iterated.
+        kind: what the files are.
+        files: how many there are.
         weight: how often each image is drawn relative to the others.
-        split: "train" or "val" for all of it; None splits by subject.
+        split: "train", "val" or "test" for all of it; None splits by subject.
         minimum_side: images with a shorter side, as read or after the crop, are dropped (after
             the crop two thirds of it are enough).
-        pictures: single pictures and not slices of a volume: frames are trimmed off and
-            near-duplicates dropped (neighbouring slices of a volume must stay).
+        pictures: single pictures and not slices of a volume: frames are trimmed off, and each is
+            compared with every other one (neighbouring slices of a volume must stay).
+        unnamed: subjects are names of files: pictures that look alike are tied into one.
+        distinct: images are known to differ and are not compared at all.
         skipped: filled by the reader with what it left out.
     """
 
     name: str
     licence: str
     images: Iterable[SourceImage]
+    kind: str = "images"
+    files: int = 0
     weight: float = 1.0
     split: str | None = None
     minimum_side: int = 160
     pictures: bool = False
+    unnamed: bool = True
+    distinct: bool = False
     skipped: SkipCounter = field(default_factory=SkipCounter)
 
 
-def collect(
-    sources: Iterable[Source],
-    *,
-    seed: int = 0,
-    validation_fraction: float = 0.08,
-    maximum_side: int = 320,
-    duplicate_distance: int = 16,
-    related_distance: int = 44,
-) -> SourceBank:
-    """Builds a bank: cleans, drops near-duplicates and splits by subject.
+@dataclass(frozen=True)
+class ReadOptions:
+    """How files are found and read.
 
-    Images whose 256-bit difference hashes lie within ``duplicate_distance`` of one kept before are
-    dropped. Where a source names no subjects (one file, one subject), images within
-    ``related_distance`` of each other are tied into one subject for the split: slices of one
-    patient look alike, and this keeps most of them on one side.
+    Attributes:
+        kind: what all files are; None looks into each.
+        exclude: patterns (`fnmatch`) of names, or of paths below the given folder.
+        licence: of everything that is not recognised by its name.
+        subject_from: "file", "parent" (the folder's name) or a regular expression, whose first
+            group (or whole match) in the file's path is the subject. DICOM, and raw data with a
+            patient's identifier, have their own.
+        minimum_side: least pixels of the shorter side; None for 160 of pictures, 120 of volumes.
+        step: every how manieth slice of a volume or series.
+        kspace: whether to keep the k-space of raw data.
+        skip_unreadable: count files that cannot be read, and go on.
+        tick: called with every file that is done.
+    """
 
-    Args:
-        sources: what is read, in this order.
-        seed: decides which subjects are held out.
-        validation_fraction: share of the subjects of the split sources that go to "val".
-        maximum_side: larger images are reduced to this many pixels on their longer side.
-        duplicate_distance: bits that near-duplicates may differ in.
-        related_distance: bits that images of one tied subject may differ in.
+    kind: str | None = None
+    exclude: tuple[str, ...] = ()
+    licence: str = NOT_STATED
+    subject_from: str = "file"
+    minimum_side: int | None = None
+    step: int = 1
+    kspace: bool = True
+    skip_unreadable: bool = False
+    tick: Callable[[Path], None] = lambda path: None
+
+    def subject(self, path: Path, root: Path) -> str:
+        """The subject of a file that names none itself.
+
+        Raises:
+            ConfigurationError: if the regular expression is none.
+            InputError: if it does not match the file's path.
+        """
+        below = _below(path, root)
+        if self.subject_from == "parent":
+            return path.resolve().parent.name
+        if self.subject_from == "file":
+            bids = _BIDS_SUBJECT.search(below)
+            return bids.group(1) if bids else below.split(".nii")[0].removesuffix(path.suffix)
+        try:
+            found = re.search(self.subject_from, below)
+        except re.error as error:
+            raise ConfigurationError(
+                f"--subject-from {self.subject_from!r}: expected file, parent or a regular "
+                f"expression ({error})"
+            ) from error
+        if found is None:
+            raise InputError(
+                f"{path}: --subject-from {self.subject_from!r} does not match {below!r}; "
+                "change it, or leave the file out by --exclude"
+            )
+        return str(found.group(1) if found.groups() else found.group(0))
+
+    def unreadable(self, error: InputError, path: Path, skipped: SkipCounter) -> None:
+        """Count a file that cannot be read.
+
+        Raises:
+            InputError: the same error, unless these are to be skipped.
+        """
+        if not self.skip_unreadable:
+            raise error
+        logger.warning("skipped: %s", error)
+        skipped.skip("unreadable", path.name)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Files that become one source."""
+
+    kind: str
+    root: Path
+    known: Known | None
+    files: list[Path]
+
+
+def find_sources(
+    paths: Sequence[Path], options: ReadOptions
+) -> tuple[list[Source], Counter[str], int]:
+    """Looks at all files below ``paths`` and groups them into sources.
+
+    Returns:
+        The sources; why files were left alone, counted; the number of files that will be read.
 
     Raises:
-        InputError: if nothing is left.
+        InputError: if a path is missing, or names one file of no known kind, or nothing is found.
     """
-    images: list[np.ndarray] = []
-    rows: list[tuple[str, str, float, str]] = []
-    report: dict[str, Any] = {}
-    for source in sources:
-        drops: Counter[str] = Counter()
-        kept: list[np.ndarray] = []
-        items: list[SourceImage] = []
-        hashes = np.zeros((0, 256), dtype=np.float32)
-        for item in source.images:
-            clean = _prepare(item.magnitude, source, maximum_side)
-            if isinstance(clean, str):
-                drops[clean] += 1
+    groups: dict[tuple[object, ...], _Group] = {}
+    ignored = SkipCounter()
+    seen: set[Path] = set()
+    for root in paths:
+        for path in _files(root):
+            below = _below(path, root)
+            if any(fnmatch(below, p) or fnmatch(path.name, p) for p in options.exclude):
+                ignored.skip("excluded", below)
                 continue
-            if source.pictures:
-                code = perceptual_hash(clean)
-                mirrored = perceptual_hash(clean[:, ::-1])
-                nearest = min(
-                    hash_distances(code, hashes).min(initial=256),
-                    hash_distances(mirrored, hashes).min(initial=256),
-                )
-                if nearest <= duplicate_distance:
-                    drops["near-duplicate"] += 1
-                    continue
-                hashes = np.concatenate([hashes, code[None]])
-            kept.append(np.round(clean * 65535).astype(np.uint16))
-            items.append(item)
-        subjects = [item.subject for item in items]
-        if source.pictures:
-            subjects = [subjects[root] for root in _tie(hashes, related_distance)]
-        sides = _split(subjects, source.split, validation_fraction, seed)
-        images += kept
-        for item, subject, side in zip(items, subjects, sides, strict=True):
-            origin = f"{source.name}/{item.origin}"
-            rows.append((f"{source.name}/{subject}", origin, source.weight, side))
-        report[source.name] = {
-            "licence": source.licence,
-            "kept": len(kept),
-            "train": sides.count("train"),
-            "val": sides.count("val"),
-            "subjects": len(set(subjects)),
-            "weight": source.weight,
-            "dropped": dict(drops),
-            "skipped by the reader": dict(source.skipped.counts),
-        }
-        logger.info("%s: kept %d, dropped %s", source.name, len(kept), dict(drops))
-    if not images:
-        raise InputError(f"no image is left of {len(report)} sources; see the rules and the paths.")
-    manifest = {
-        "seed": seed,
-        "validation_fraction": validation_fraction,
-        "maximum_side": maximum_side,
-        "duplicate_distance": duplicate_distance,
-        "related_distance": related_distance,
-        "images": len(images),
-        "sources": report,
-    }
-    subjects_, origins, weights, splits = zip(*rows, strict=True)
-    return SourceBank(
-        np.concatenate([image.ravel() for image in images]),
-        np.array([image.shape for image in images], dtype=np.int32),
-        np.array(weights, dtype=np.float64),
-        np.array(splits),
-        np.array(subjects_),
-        np.array(origins),
-        manifest,
+            if path.resolve() in seen:
+                ignored.skip("given twice", below)
+                continue
+            seen.add(path.resolve())
+            kind = _kind(path, root, options, ignored)
+            if kind is None:
+                continue
+            known = recognise(path)
+            key = (kind, known) if known else (kind, root)
+            groups.setdefault(key, _Group(kind, root, known, [])).files.append(path)
+    if paths and not groups:
+        counted = ", ".join(f"{n} {why}" for why, n in ignored.counts.items()) or "no files"
+        raise InputError(
+            f"{', '.join(map(str, paths))}: nothing to read ({counted}); expected fastMRI or "
+            "ISMRMRD HDF5, NIfTI, DICOM, PNG or JPEG files"
+        )
+    names: Counter[str] = Counter()
+    sources = []
+    for group in groups.values():
+        name = _name(group)
+        names[name] += 1
+        name = name if names[name] == 1 else f"{name} {names[name]}"
+        sources.append(_source(group, name, options))
+    return sources, ignored.counts, sum(source.files for source in sources)
+
+
+def phantom_source(heads: int) -> Source:
+    """Returns the source of ``heads`` simulated heads, five slices each, each head a subject."""
+    from chpnet_training.readers.phantoms import read_phantoms
+
+    return Source(
+        "phantoms",
+        "simulated by chpnet-stream, MIT",
+        read_phantoms(range(heads)),
+        kind="phantoms",
+        minimum_side=MINIMUM_SIDE_OF_VOLUMES,
+        distinct=True,
     )
 
 
-def _prepare(image: np.ndarray, source: Source, maximum_side: int) -> np.ndarray | str:
-    """Returns the cleaned image `y x`, or the reason why it is dropped."""
-    reason = reject_reason(image, minimum_side=source.minimum_side)
-    if reason is not None:
-        return reason
-    framed = trim_frame(image) if source.pictures else image
-    clean = limit_size(crop_to_head(darken_background(framed)), maximum_side)
-    return "head too small" if 3 * min(clean.shape) < 2 * source.minimum_side else clean
+def _files(root: Path) -> Iterator[Path]:
+    if root.is_dir():
+        found = (p for p in root.rglob("*") if p.is_file())
+        yield from sorted(p for p in found if not p.name.startswith("."))
+    elif root.is_file():
+        yield root
+    else:
+        raise InputError(f"{root}: no such file or folder; check the path.")
 
 
-def _tie(hashes: np.ndarray, distance: float) -> list[int]:
-    """Returns for each hash `n bits` the index of its first relative (single linkage)."""
-    from scipy.sparse.csgraph import connected_components
-
-    near = (hashes.shape[1] - hashes @ hashes.T) / 2 <= distance
-    _, labels = connected_components(near, directed=False)
-    first: dict[int, int] = {}
-    return [first.setdefault(int(label), index) for index, label in enumerate(labels)]
+def _below(path: Path, root: Path) -> str:
+    return path.name if path == root else path.relative_to(root).as_posix()
 
 
-def _split(subjects: list[str], side: str | None, fraction: float, seed: int) -> list[str]:
-    """Returns "train" or "val" for each image, whole subjects at a time."""
-    if side is not None:
-        return [side] * len(subjects)
-    names = sorted(set(subjects))
-    held = np.random.default_rng(seed).permutation(len(names))[: round(fraction * len(names))]
-    held_out = {names[index] for index in held}
-    return ["val" if subject in held_out else "train" for subject in subjects]
-
-
-def standard_sources(data_root: Path) -> list[Source]:
-    """Returns the sources found below the shared ``data`` folder: magnitude images only.
-
-    Colin27 (skull on, one person, low noise) is the most like a raw scan and weighs more; the
-    152-person average is smooth and weighs less. The brain tumour images name no patients.
-    """
-    tumours = data_root / "brain-tumor-mri" / "Training"
-    volumes = data_root / "mr-volumes"
-    credit = "CC0 (M. Nickparvar, Kaggle); the figshare part by Jun Cheng (1512427) is CC BY 4.0"
-    sources: list[Source] = []
-    for folder in sorted(path for path in tumours.glob("*") if path.is_dir()):
-        counter = SkipCounter()
-        images = read_folder(folder, skipped=counter)
-        name = f"brain-tumor-mri/{folder.name}"
-        sources.append(Source(name, credit, images, pictures=True, skipped=counter))
-    directions: tuple[Orientation, ...] = ("axial", "coronal", "sagittal")
-    for name, licence, weight, step, minimum in (
-        ("ch2.nii.gz", "Colin27 T1, Debian mricron-data, BSD-3-Clause", 2.0, 1, 120),
-        (
-            "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz",
-            "ICBM 152 2009a, free to use, copy and distribute; nilearn BSD-3-Clause",
-            0.5,
-            3,
-            120,
-        ),
-    ):
-        if (volumes / name).exists():
-            counter = SkipCounter()
-            read = partial(read_nifti, volumes / name, step=step, minimum_filled=0.2)
-            cut = read(orientations=directions, skipped=counter)
-            sources.append(Source(name, licence, cut, weight, "train", minimum, skipped=counter))
-    if (volumes / "S0_10slices.nii.gz").exists():
-        cut = read_nifti(volumes / "S0_10slices.nii.gz")
-        sources.append(Source("S0_10slices", "dipy, BSD-3-Clause", cut, 1.0, "train", 120))
-    if (volumes / "t1_coronal_slice.npy").exists():
-        slice_ = [read_array(volumes / "t1_coronal_slice.npy")]
-        sources.append(Source("t1_coronal_slice", "dipy, BSD-3-Clause", slice_, 1.0, "val"))
-    return sources
-
-
-def build_bank(data_root: Path, *, seed: int = 0, maximum_side: int = 320) -> SourceBank:
-    """Builds the bank of the magnitude images below the shared ``data`` folder.
-
-    Raises:
-        InputError: if none of the known sources is there.
-    """
-    sources = standard_sources(data_root)
-    if not sources:
+def _kind(path: Path, root: Path, options: ReadOptions, ignored: SkipCounter) -> str | None:
+    """The kind of a file; None where it is left alone, and counted."""
+    if options.kind is not None:
+        return options.kind
+    try:
+        kind = detect_kind(path)
+    except InputError as error:
+        options.unreadable(error, path, ignored)
+        return None
+    if kind is None and path == root:
         raise InputError(
-            f"{data_root}: found none of brain-tumor-mri/Training and mr-volumes; "
-            "give the folder that holds them."
+            f"{path}: of no known kind; expected fastMRI or ISMRMRD HDF5, NIfTI, DICOM, PNG or "
+            "JPEG. If it is one of these, say so by --kind."
         )
-    return collect(sources, seed=seed, maximum_side=maximum_side)
+    if kind is None:
+        ignored.skip("of no known kind", path.name)
+    return kind
+
+
+def _name(group: _Group) -> str:
+    """Of a source. Folders of DICOM files are often named after patients: theirs are not told."""
+    if group.known is not None:
+        return group.known.name
+    return "dicom" if group.kind == "dicom" else group.root.resolve().name
+
+
+def _source(group: _Group, name: str, options: ReadOptions) -> Source:
+    known = group.known or Known("*", name, options.licence, step=options.step)
+    default = MINIMUM_SIDE.get(group.kind, MINIMUM_SIDE_OF_VOLUMES)
+    # recognised files: a lone slice of a published volume is no picture off the web
+    skipped = SkipCounter()
+    return Source(
+        name,
+        known.licence,
+        _read(group, known, options, skipped),
+        kind=group.kind,
+        files=len(group.files),
+        weight=known.weight,
+        split=known.split,
+        minimum_side=default if options.minimum_side is None else options.minimum_side,
+        pictures=group.kind == "images" and known.split is None,
+        unnamed=group.kind == "images" and options.subject_from == "file",
+        skipped=skipped,
+    )
+
+
+def _read(
+    group: _Group, known: Known, options: ReadOptions, skipped: SkipCounter
+) -> Iterator[SourceImage]:
+    """The images of a group of files, with their subjects."""
+    if group.kind == "dicom":
+        from chpnet_training.readers.dicom import read_dicom
+
+        yield from read_dicom(
+            group.files,
+            step=options.step,
+            skipped=skipped,
+            unreadable=lambda error, path: options.unreadable(error, path, skipped),
+            tick=options.tick,
+        )
+        return
+    for path in group.files:
+        subject = options.subject(path, group.root)
+        try:
+            for image in _read_file(path, group.kind, known, options, skipped):
+                named = image if image.private else replace(image, subject=subject)
+                if group.kind == "images":
+                    named = replace(named, origin=_below(path, group.root))
+                yield named
+        except InputError as error:
+            options.unreadable(error, path, skipped)
+        options.tick(path)
+
+
+def _read_file(
+    path: Path, kind: str, known: Known, options: ReadOptions, skipped: SkipCounter
+) -> Iterator[SourceImage]:
+    """The images of one file; readers are imported when one of their files comes."""
+    if kind == "images":
+        from chpnet_training.readers.pictures import read_picture
+
+        yield read_picture(path)
+    elif kind == "nifti":
+        from chpnet_training.readers.nifti import read_nifti
+
+        yield from read_nifti(
+            path, minimum_filled=known.minimum_filled, step=known.step, skipped=skipped
+        )
+    elif kind == "fastmri":
+        from chpnet_training.readers.fastmri import read_fastmri
+
+        yield from read_fastmri(path, kspace=options.kspace, skipped=skipped)
+    else:
+        from chpnet_training.readers.mrd import read_mrd
+
+        yield from read_mrd(path, kspace=options.kspace)

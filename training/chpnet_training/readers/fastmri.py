@@ -1,4 +1,4 @@
-"""fastMRI HDF5 files: their reference reconstructions, and their k-space for those who want it.
+"""fastMRI HDF5 files: their reference reconstructions, and the k-space of multi-coil ones.
 
 Layout (Zbontar et al., arXiv:1811.08839): ``reconstruction_esc`` (single-coil) or
 ``reconstruction_rss`` (multi-coil) `slices y x`; ``kspace`` `slices [coils] kx ky`, the readout
@@ -10,22 +10,40 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chpnet_stream.errors import InputError
-from chpnet_training.readers.image import SourceImage, scale_volume
+from chpnet_stream.errors import HeaderError, InputError
+from chpnet_training.readers.image import SkipCounter, SourceImage, scale_volume
+from chpnet_training.readers.raw import measured_block, virtual_coils
+
+if TYPE_CHECKING:
+    from chpnet_stream.mrd.header import Encoding
 
 RECONSTRUCTIONS = ("reconstruction_rss", "reconstruction_esc")
 
 
-def read_fastmri(path: Path) -> Iterator[SourceImage]:
+def read_fastmri(
+    path: Path, *, kspace: bool = True, skipped: SkipCounter | None = None
+) -> Iterator[SourceImage]:
     """Yields the slices of the file's reference reconstruction, scaled by the volume's maximum.
 
+    Multi-coil files also give their k-space: lines that are empty at the edges of the matrix taken
+    off, readout oversampling removed, in units of the noise (estimated from the first slice: the
+    files have no noise scan), in virtual coils. Where lines are missing on one side only (partial
+    Fourier) the magnitude comes alone, and ``skipped`` counts it.
+
+    Args:
+        path: the file.
+        kspace: whether to hand on the k-space.
+        skipped: counts the k-space that was left out.
+
     Raises:
-        InputError: if the file is not HDF5 or holds no reconstruction (as fastMRI's test sets).
+        InputError: if the file is not HDF5, is damaged, or holds no reconstruction (as fastMRI's
+            test sets).
     """
+    skipped = SkipCounter() if skipped is None else skipped
     with _opened(path) as file:
         name = next((name for name in RECONSTRUCTIONS if name in file), None)
         if name is None:
@@ -34,12 +52,24 @@ def read_fastmri(path: Path) -> Iterator[SourceImage]:
                 "Files of the fastMRI test sets have none: use the training or validation files."
             )
         data = np.asarray(file[name])
-        subject = str(file.attrs.get("patient_id", path.stem))
-        pixel = _pixel_size(file, path)
-    if data.ndim != 3:
-        raise InputError(f"{path}: {name} of shape {data.shape}; expected `slices y x`.")
-    for number, magnitude in enumerate(scale_volume(data, f"{path}:{name}")):
-        yield SourceImage(magnitude, subject, f"{path.name} {name} {number}", pixel)
+        if data.ndim != 3:
+            raise InputError(f"{path}: {name} of shape {data.shape}; expected `slices y x`.")
+        patient = file.attrs.get("patient_id")
+        encoding = _encoding(file, path)
+        raw = _Raw(path, file.get("kspace"), encoding) if kspace and name.endswith("rss") else None
+        for number, magnitude in enumerate(scale_volume(data, f"{path}:{name}")):
+            origin = f"{path.name} {name} {number}"
+            measured = raw.slice(number) if raw is not None else None
+            if raw is not None and measured is None:
+                skipped.skip("k-space that is not complete", origin)
+            yield SourceImage(
+                magnitude,
+                path.stem if patient is None else _text(patient),
+                origin,
+                _pixel_size(encoding),
+                private=patient is not None,
+                kspace=measured,
+            )
 
 
 def read_fastmri_kspace(path: Path) -> Iterator[np.ndarray]:
@@ -55,14 +85,67 @@ def read_fastmri_kspace(path: Path) -> Iterator[np.ndarray]:
         if "kspace" not in file:
             raise InputError(f"{path}: found {sorted(file)}; expected kspace.")
         kspace = file["kspace"]
-        if kspace.ndim not in {3, 4}:
-            raise InputError(
-                f"{path}: kspace of shape {kspace.shape}; expected `slices [coils] kx ky`."
-            )
+        _check_axes(path, kspace)
         for number in range(kspace.shape[0]):
-            one = np.asarray(kspace[number], dtype=np.complex64)
-            coils = one[np.newaxis] if one.ndim == 2 else one
-            yield np.ascontiguousarray(coils.swapaxes(-1, -2))
+            yield _coils(kspace, number)
+
+
+class _Raw:
+    """The k-space of a multi-coil volume, slice by slice and on one scale."""
+
+    def __init__(self, path: Path, kspace: Any, encoding: Encoding | None) -> None:
+        self.path, self.kspace, self.encoding = path, kspace, encoding
+        self.level: float | None = None
+        if kspace is not None:
+            _check_axes(path, kspace)
+
+    def slice(self, number: int) -> np.ndarray | None:
+        """complex64 `virtual ky kx`; None where it is not complete."""
+        from chpnet_stream.scan.readout import remove_oversampling
+
+        if self.kspace is None or number >= len(self.kspace) or "mask" in self.kspace.parent:
+            return None
+        data = _coils(self.kspace, number)
+        if not np.isfinite(data).all():
+            raise InputError(
+                f"{self.path}: k-space of slice {number} is not finite; leave out this volume"
+            )
+        lines = measured_block(np.asarray(data.any(axis=(0, 2))))
+        if lines is None:
+            return None
+        data = np.ascontiguousarray(data[:, lines])
+        if self.level is None:
+            self.level = _noise_level(data)
+        width = data.shape[-1]
+        if self.encoding is not None and self.encoding.encoded.matrix[0] == width:
+            data = remove_oversampling(data, self.encoding.cropped(0))
+        return virtual_coils(data / np.float32(self.level))
+
+
+def _noise_level(kspace: np.ndarray) -> float:
+    """Standard deviation of a complex sample, the same for all coils, as `CoilCalibration` has."""
+    import torch
+
+    from chpnet_stream.calibrate import LEAST_NOISE
+    from chpnet_stream.physics.noise_level import estimate_noise
+
+    levels = estimate_noise(torch.from_numpy(kspace), torch.ones(kspace.shape[1]))
+    levels = levels[levels > 0]
+    level = float(levels.square().mean().sqrt()) if len(levels) else 0.0
+    return max(level, LEAST_NOISE * float(np.abs(kspace).max()))
+
+
+def _coils(kspace: Any, number: int) -> np.ndarray:
+    one = np.asarray(kspace[number], dtype=np.complex64)
+    coils = one[np.newaxis] if one.ndim == 2 else one
+    return np.ascontiguousarray(coils.swapaxes(-1, -2))
+
+
+def _check_axes(path: Path, kspace: Any) -> None:
+    if kspace.ndim not in {3, 4}:
+        raise InputError(
+            f"{path}: kspace of shape {kspace.shape}; expected `slices [coils] kx ky`."
+        )
 
 
 @contextmanager
@@ -71,24 +154,33 @@ def _opened(path: Path) -> Iterator[Any]:
     import h5py
 
     try:
-        file = h5py.File(path, "r")
-    except OSError as error:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, KeyError, RuntimeError) as error:
         raise InputError(f"{path}: not a readable HDF5 file ({error}). Check the path.") from error
-    with file:
-        yield file
 
 
-def _pixel_size(file: Any, path: Path) -> tuple[float, float] | None:
-    """Returns the reconstructed pixel along y and x in mm by the ISMRMRD header, None without."""
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _encoding(file: Any, path: Path) -> Encoding | None:
+    """The first encoding of the ISMRMRD header, None without a header."""
+    from chpnet_stream.mrd.header import ScanHeader
+
     if "ismrmrd_header" not in file:
         return None
-    import ismrmrd
-
-    text = file["ismrmrd_header"][()]
     try:
-        space = ismrmrd.xsd.CreateFromDocument(text).encoding[0].reconSpace
-    except (ValueError, IndexError, TypeError) as error:
+        return ScanHeader.from_xml(file["ismrmrd_header"][()]).encodings[0]
+    except (HeaderError, TypeError) as error:
         raise InputError(f"{path}: ismrmrd_header is no ISMRMRD header ({error}).") from error
-    # The stored images have readout rows, so that y is the header's x.
-    field, matrix = space.fieldOfView_mm, space.matrixSize
-    return field.x / matrix.x, field.y / matrix.y
+
+
+def _pixel_size(encoding: Encoding | None) -> tuple[float, float] | None:
+    """Reconstructed pixel along y and x in mm: the stored images have readout rows."""
+    if encoding is None:
+        return None
+    field, matrix = encoding.recon.field_of_view_mm, encoding.recon.matrix
+    if min(*field[:2], *matrix[:2]) <= 0:
+        return None
+    return field[0] / matrix[0], field[1] / matrix[1]

@@ -19,12 +19,17 @@ class SourceImage:
         subject: whom or what the slice shows; splits keep a subject on one side.
         origin: file name and slice, for people who look a slice up.
         pixel_size_mm: size of a pixel along y and x in millimetres, None where the file has none.
+        private: ``subject`` is a patient's identifier, to be hashed before anything is written.
+        kspace: complex64 `virtual coils ky kx`, fully sampled, noise of unit variance; None where
+            the source is no raw data.
     """
 
     magnitude: np.ndarray
     subject: str
     origin: str
     pixel_size_mm: tuple[float, float] | None = None
+    private: bool = False
+    kspace: np.ndarray | None = None
 
 
 @dataclass
@@ -53,6 +58,15 @@ def scale_volume(volume: np.ndarray, origin: str) -> np.ndarray:
         InputError: if there are samples that are not finite, or nothing but zeros.
     """
     magnitude = np.abs(volume).astype(np.float32)
+    return magnitude / np.float32(checked_peak(magnitude, origin))
+
+
+def checked_peak(magnitude: np.ndarray, origin: str) -> float:
+    """Returns the maximum of a volume's magnitude.
+
+    Raises:
+        InputError: as `scale_volume`.
+    """
     if not np.isfinite(magnitude).all():
         bad = int((~np.isfinite(magnitude)).sum())
         raise InputError(
@@ -65,4 +79,4 @@ def scale_volume(volume: np.ndarray, origin: str) -> np.ndarray:
             f"{origin}: all {magnitude.size} samples are zero; expected an image with signal. "
             "Leave out this volume."
         )
-    return magnitude / np.float32(peak)
+    return peak

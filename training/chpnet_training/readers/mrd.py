@@ -1,156 +1,188 @@
-"""Fully sampled two-dimensional ISMRMRD scans, as multi-coil k-space and as complex coil images."""
+"""Fully sampled two-dimensional ISMRMRD scans, put together by the product's own assembler."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from chpnet_stream.errors import InputError
-from chpnet_training.readers.image import SourceImage, scale_volume
+from chpnet_stream.errors import ChpnetError, InputError, UnsupportedScanError
+from chpnet_training.readers.image import SourceImage, checked_peak
+from chpnet_training.readers.raw import measured_block, virtual_coils
+
+if TYPE_CHECKING:
+    from chpnet_stream.mrd.files import ScanFile
+    from chpnet_stream.scan.slices import Slice
 
 _COUNTERS = ("slice", "contrast", "phase", "repetition", "set")
-_NO_IMAGE_FLAGS = ("ACQ_IS_NOISE_MEASUREMENT", "ACQ_IS_PARALLEL_CALIBRATION")
-_NAVIGATOR_FLAGS = (
-    "ACQ_IS_NAVIGATION_DATA",
-    "ACQ_IS_PHASECORR_DATA",
-    "ACQ_IS_HPFEEDBACK_DATA",
-    "ACQ_IS_DUMMYSCAN_DATA",
-    "ACQ_IS_RTFEEDBACK_DATA",
-    "ACQ_IS_SURFACECOILCORRECTIONSCAN_DATA",
-    "ACQ_IS_PHASE_STABILIZATION",
-    "ACQ_IS_PHASE_STABILIZATION_REFERENCE",
-)
 
 
-@dataclass(frozen=True)
-class CoilImages:
-    """One slice of a fully sampled scan.
+def read_mrd(path: Path, *, group: str | None = None, kspace: bool = True) -> Iterator[SourceImage]:
+    """Yields the slices of a scan: root-sum-of-squares magnitudes and virtual coils' k-space.
 
-    Attributes:
-        kspace: complex64 `coils ky kx`, readout oversampling removed.
-        images: complex64 `coils y x`, the centred orthonormal inverse FFT of ``kspace``.
-        counters: slice, contrast, phase, repetition and set.
-        pixel_size_mm: along y and x.
-    """
-
-    kspace: np.ndarray
-    images: np.ndarray
-    counters: dict[str, int]
-    pixel_size_mm: tuple[float, float]
-
-
-def read_scan(path: Path, *, group: str = "dataset") -> Iterator[CoilImages]:
-    """Yields the slices of a fully sampled Cartesian 2-D scan in the order of their counters.
-
-    Averages are averaged; noise, calibration-only and navigator acquisitions are left out. Line
-    ky goes to row ky + n // 2 - centre.
+    Whitened by the scan's noise acquisitions; without any, by a noise level estimated from the
+    first slice. Magnitudes are scaled by the maximum of all slices, for which the file is read
+    twice, so that memory does not grow with the number of slices.
 
     Args:
         path: ISMRMRD HDF5 file.
-        group: group of the dataset in it.
+        group: group of the scan in it; by default the first that holds one.
+        kspace: whether to hand on the k-space.
 
     Raises:
-        InputError: if the file is no ISMRMRD file, is not Cartesian, 3-D or not fully sampled.
+        InputError: if the file is no readable scan, is not Cartesian, 3-D or not fully sampled.
     """
-    import ismrmrd
-
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; expected an ISMRMRD HDF5 file. Check the path.")
-    try:
-        with ismrmrd.Dataset(str(path), group, create_if_needed=False) as dataset:
-            header = ismrmrd.xsd.CreateFromDocument(dataset.read_xml_header())
-            acquisitions = [
-                dataset.read_acquisition(number)
-                for number in range(dataset.number_of_acquisitions())
-            ]
-    except (OSError, KeyError, LookupError, ValueError) as error:
-        raise InputError(
-            f"{path}: no readable ISMRMRD scan in group {group!r} ({error})."
-        ) from error
-    encoding = header.encoding[0]
-    if encoding.trajectory.value != "cartesian":
-        raise InputError(f"{path}: trajectory {encoding.trajectory.value}; expected cartesian.")
-    if encoding.encodedSpace.matrixSize.z > 1:
-        raise InputError(f"{path}: a 3-D scan; expected 2-D slices.")
-    lines = encoding.encodedSpace.matrixSize.y
-    limits = encoding.encodingLimits.kspace_encoding_step_1
-    shift = lines // 2 - (limits.center if limits is not None else lines // 2)
-    left_out = [getattr(ismrmrd, flag) for flag in _NO_IMAGE_FLAGS + _NAVIGATOR_FLAGS]
-    groups: dict[tuple[int, ...], list[ismrmrd.Acquisition]] = defaultdict(list)
-    for acquisition in acquisitions:
-        if not any(acquisition.is_flag_set(flag) for flag in left_out):
-            groups[tuple(getattr(acquisition.idx, name) for name in _COUNTERS)].append(acquisition)
-    if not groups:
-        raise InputError(f"{path}: {len(acquisitions)} acquisitions, none with image data.")
-    target = encoding.reconSpace.matrixSize.x
-    oversampling = encoding.encodedSpace.fieldOfView_mm.x / encoding.reconSpace.fieldOfView_mm.x
-    pixel = (
-        encoding.encodedSpace.fieldOfView_mm.y / lines,
-        encoding.reconSpace.fieldOfView_mm.x / target,
-    )
-    for key in sorted(groups):
-        counters = dict(zip(_COUNTERS, key, strict=True))
-        kspace = _fill(groups[key], lines, shift, f"{path} {counters}")
-        images = _centred(np.fft.ifft2, kspace)
-        kept = round(kspace.shape[-1] / oversampling)
-        first = kspace.shape[-1] // 2 - kept // 2
-        images = np.ascontiguousarray(images[..., first : first + kept]).astype(np.complex64)
-        cropped = kspace if kept == kspace.shape[-1] else _centred(np.fft.fft2, images)
-        yield CoilImages(cropped.astype(np.complex64), images, counters, pixel)
+    group = group or _first_group(path)
+    peaks = [_magnitude(white).max() for _, white in _white_slices(path, group)]
+    peak = checked_peak(np.array(peaks), str(path))
+    subject = _patient(path, group)
+    for data, white in _white_slices(path, group):
+        where = " ".join(f"{name} {data.counters[name]}" for name in _COUNTERS)
+        space, lines = data.encoding, white.shape[1]
+        pixel = (
+            space.encoded.field_of_view_mm[1] / lines,
+            space.encoded.field_of_view_mm[0] / space.encoded.matrix[0],
+        )
+        yield SourceImage(
+            _magnitude(white) / np.float32(peak),
+            subject or path.stem,
+            f"{path.name} {where}",
+            pixel if min(pixel) > 0 else None,
+            private=subject is not None,
+            kspace=virtual_coils(white) if kspace else None,
+        )
 
 
 def read_full_kspace(path: Path, *, group: str = "dataset") -> np.ndarray:
-    """Returns the k-space of a scan's first slice, complex64 `coils ky kx`.
+    """Returns the k-space of a scan's first slice as measured, complex64 `coils ky kx`.
+
+    Averages are averaged, the readout oversampling is removed, nothing is whitened.
 
     Raises:
-        InputError: as `read_scan`.
+        InputError: as `read_mrd`.
     """
-    return next(read_scan(path, group=group)).kspace
+    with _opened(path, group) as scan:
+        return next(_slices(scan, path))[1]
 
 
-def read_mrd(path: Path, *, group: str = "dataset") -> Iterator[SourceImage]:
-    """Yields root-sum-of-squares magnitudes of a scan, scaled by the maximum of all its slices.
+def _first_group(path: Path) -> str:
+    """Name of the file's first group with a header; "dataset" where there is none."""
+    import h5py
 
-    Raises:
-        InputError: as `read_scan`.
-    """
-    slices = list(read_scan(path, group=group))
-    magnitudes = [np.sqrt(np.sum(np.abs(item.images) ** 2, axis=0)) for item in slices]
-    if len({magnitude.shape for magnitude in magnitudes}) != 1:
-        raise InputError(f"{path}: slices of different sizes; expected one size.")
-    volume = scale_volume(np.stack(magnitudes), str(path))
-    for item, magnitude in zip(slices, volume, strict=True):
-        where = " ".join(f"{name} {value}" for name, value in item.counters.items())
-        yield SourceImage(magnitude, path.stem, f"{path.name} {where}", item.pixel_size_mm)
+    try:
+        with h5py.File(path, "r") as file:
+            groups = [name for name, item in file.items() if isinstance(item, h5py.Group)]
+            return next((name for name in groups if "xml" in file[name]), "dataset")
+    except OSError:
+        return "dataset"  # `ScanFile` says what is wrong with the file
 
 
-def _centred(transform: Callable[..., np.ndarray], array: np.ndarray) -> np.ndarray:
-    """Returns the centred orthonormal transform of the last two axes."""
-    axes = (-2, -1)
-    return np.fft.fftshift(transform(np.fft.ifftshift(array, axes=axes), norm="ortho"), axes=axes)
+def _opened(path: Path, group: str) -> ScanFile:
+    from chpnet_stream.mrd.files import ScanFile
+
+    scan = ScanFile(path, group)
+    try:
+        scan.header.check()
+        if all(encoding.is_3d for encoding in scan.header.encodings):
+            raise UnsupportedScanError(f"{path}: a 3-D scan; expected 2-D slices")
+    except ChpnetError as error:
+        scan.close()
+        if str(path) in str(error):
+            raise
+        raise InputError(f"{path}: {error}") from error
+    return scan
 
 
-def _fill(acquisitions: list, lines: int, shift: int, origin: str) -> np.ndarray:
-    """Returns the averaged k-space `coils ky kx`; every line must have been measured."""
-    coils, samples = acquisitions[0].data.shape
-    kspace = np.zeros((coils, lines, samples), dtype=np.complex128)
-    count = np.zeros(lines, dtype=int)
-    for acquisition in acquisitions:
-        row = acquisition.idx.kspace_encode_step_1 + shift
-        if acquisition.data.shape != (coils, samples) or not 0 <= row < lines:
-            raise InputError(
-                f"{origin}: line {acquisition.idx.kspace_encode_step_1} of shape "
-                f"{acquisition.data.shape}; expected {(coils, samples)} and a row below {lines}."
-            )
-        kspace[:, row] += acquisition.data
-        count[row] += 1
-    if (count == 0).any():
+def _slices(scan: ScanFile, path: Path) -> Iterator[tuple[Slice, np.ndarray]]:
+    """Slices in the order in which they are complete, and their measured k-space `coils ky kx`."""
+    from chpnet_stream.scan.slices import SliceAssembler
+
+    assembler = SliceAssembler(scan.header)
+    found = False
+    try:
+        for data in assembler.assemble(scan.acquisitions()):
+            found = True
+            yield data, _complete(data, path)
+    except ChpnetError as error:
+        if str(path) in str(error):
+            raise
+        raise InputError(f"{path}: {error}") from error
+    if not found:
         raise InputError(
-            f"{origin}: {int((count > 0).sum())} of {lines} lines were measured; "
+            f"{path}: {scan.number_of_acquisitions} acquisitions, none with image data; "
+            "expected a fully sampled scan"
+        )
+
+
+def _complete(data: Slice, path: Path) -> np.ndarray:
+    """The slice's k-space without the empty outer lines of its matrix.
+
+    Raises:
+        InputError: if lines are missing between, or parts of the readouts.
+    """
+    where = f"{path} slice {data.counters['slice']}"
+    lines = measured_block(data.sampled > 0)
+    if lines is None:
+        raise InputError(
+            f"{where}: {int((data.sampled > 0).sum())} of {len(data.sampled)} lines were measured; "
             "expected a fully sampled scan. Reconstruct undersampled scans instead."
         )
-    return kspace / count[:, np.newaxis]
+    if data.echo_samples != (0, data.kspace.shape[-1]):
+        first, last = data.echo_samples
+        raise InputError(
+            f"{where}: samples {first} to {last - 1} of {data.kspace.shape[-1]} of each readout "
+            "were measured; expected whole readouts. Leave out scans with asymmetric echoes."
+        )
+    return np.ascontiguousarray(data.kspace[:, lines])
+
+
+def _white_slices(path: Path, group: str) -> Iterator[tuple[Slice, np.ndarray]]:
+    """Slices and their k-space `coils ky kx` with noise of unit variance (of a complex sample)."""
+    import torch
+
+    from chpnet_stream.calibrate import CoilCalibration
+    from chpnet_stream.mrd import flags
+    from chpnet_stream.scan.noise import NoiseScan
+
+    with _opened(path, group) as scan:
+        noise = NoiseScan(scan.header.noise_bandwidth)
+        try:
+            for acquisition in scan.acquisitions():
+                if int(acquisition.flags) & flags.NOISE:
+                    noise.add(acquisition)
+                elif flags.is_image(int(acquisition.flags)):
+                    break  # noise comes first; what came later would change the scale
+            calibration = CoilCalibration(noise, torch.device("cpu"))
+            for data, kspace in _slices(scan, path):
+                whitening = calibration.whitening(data).numpy()
+                averages = int(data.sampled[data.sampled > 0].min())
+                white = np.einsum("dc,cyx->dyx", whitening, kspace, optimize=True)
+                yield data, (white * np.float32(np.sqrt(averages))).astype(np.complex64)
+        except ChpnetError as error:
+            if str(path) in str(error):
+                raise
+            raise InputError(f"{path}: {error}") from error
+
+
+def _magnitude(kspace: np.ndarray) -> np.ndarray:
+    """Root sum of squares `y x` of the coil images, float32."""
+    import torch
+
+    from chpnet_stream.physics.coils import root_sum_of_squares
+    from chpnet_stream.physics.fourier import ifft
+
+    return root_sum_of_squares(ifft(torch.from_numpy(kspace))).numpy().astype(np.float32)
+
+
+def _patient(path: Path, group: str) -> str | None:
+    """The patient's identifier in the header, None where there is none."""
+    import xml.etree.ElementTree as ET
+
+    with _opened(path, group) as scan:
+        root = ET.fromstring(scan.header.xml)  # noqa: S314
+    for element in root.iter():
+        if element.tag.rpartition("}")[2] == "patientID" and (element.text or "").strip():
+            return str(element.text).strip()
+    return None

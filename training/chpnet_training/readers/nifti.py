@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -24,7 +25,7 @@ _AXES: dict[str, tuple[int, int, int]] = {
 def read_nifti(
     path: Path,
     *,
-    orientations: Sequence[Orientation] = ("axial",),
+    orientations: Sequence[Orientation] | None = None,
     minimum_filled: float = 0.1,
     step: int = 1,
     skipped: SkipCounter | None = None,
@@ -37,7 +38,8 @@ def read_nifti(
 
     Args:
         path: ``.nii`` or ``.nii.gz``.
-        orientations: the directions in which the volume is cut.
+        orientations: the directions in which the volume is cut; by default all of an isotropic
+            volume, of thick slices the one they were measured in (`square_orientations`).
         minimum_filled: least fraction of pixels with signal.
         step: every how manieth slice is taken.
         skipped: counts what was left out and why.
@@ -46,14 +48,15 @@ def read_nifti(
         InputError: if the file is no NIfTI, not 3-D or 4-D, or an orientation is unknown.
     """
     import nibabel
+    from nibabel.filebasedimages import ImageFileError
 
-    unknown = [name for name in orientations if name not in _AXES]
+    unknown = [name for name in orientations or () if name not in _AXES]
     if unknown:
         raise InputError(f"unknown orientation {unknown[0]!r}; expected one of {sorted(_AXES)}.")
     try:
         image = nibabel.as_closest_canonical(nibabel.load(path))
         data = np.asarray(image.dataobj)
-    except (OSError, EOFError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
+    except (OSError, EOFError, ValueError, zlib.error, ImageFileError) as error:
         raise InputError(
             f"{path}: not a readable NIfTI file ({error}). Expected .nii or .nii.gz."
         ) from error
@@ -63,10 +66,11 @@ def read_nifti(
     name = path.name.split(".nii")[0]
     volumes = data[..., np.newaxis] if data.ndim == 3 else data
     skipped = SkipCounter() if skipped is None else skipped
+    chosen = orientations or square_orientations(zooms, data.shape)
     for index in range(volumes.shape[3]):
         volume = scale_volume(volumes[..., index], f"{path}[{index}]")
         threshold = 0.1 * np.percentile(volume, 99)
-        for orientation in orientations:
+        for orientation in chosen:
             cut, rows, columns = _AXES[orientation]
             slices = volume.transpose(cut, rows, columns)[:, ::-1, :]
             for number in range(0, slices.shape[0], step):
@@ -80,3 +84,25 @@ def read_nifti(
                     origin=origin,
                     pixel_size_mm=(zooms[rows], zooms[columns]),
                 )
+
+
+def square_orientations(
+    zooms: Sequence[float], shape: Sequence[int], *, ratio: float = 1.5, least: int = 64
+) -> tuple[Orientation, ...]:
+    """Returns the orientations whose slices are whole pictures; at least the best of them.
+
+    Args:
+        zooms: voxel size along right, anterior and superior.
+        shape: voxels along the same.
+        ratio: largest ratio of a pixel's sides.
+        least: fewest pixels of a slice's shorter side.
+    """
+
+    def badness(name: str) -> tuple[bool, float]:
+        _, rows, columns = _AXES[name]
+        sides = sorted((zooms[rows], zooms[columns]))
+        return min(shape[rows], shape[columns]) < least, sides[1] / max(sides[0], 1e-6)
+
+    names: tuple[Orientation, ...] = get_args(Orientation)
+    whole = tuple(name for name in names if badness(name) <= (False, ratio))
+    return whole or (min(names, key=badness),)

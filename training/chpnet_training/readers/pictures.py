@@ -1,16 +1,17 @@
-"""Folders of single slices: PNG and JPEG images, and ``.npy`` arrays."""
+"""Single slices: PNG and JPEG images, and ``.npy`` arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 from chpnet_stream.errors import InputError
-from chpnet_training.readers.image import SkipCounter, SourceImage, scale_volume
+from chpnet_training.readers.image import SourceImage, scale_volume
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+_FAULTS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 
 
 def read_image(path: Path) -> SourceImage:
@@ -34,7 +35,7 @@ def read_image(path: Path) -> SourceImage:
                 if picture.mode in {"RGBA", "LA", "P", "PA"}:
                     picture = picture.convert("RGBA").convert("RGB")  # drops alpha, keeps colour
                 pixels = np.asarray(picture.convert("L"), dtype=np.float32) / 255.0
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (*_FAULTS, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise InputError(
             f"{path}: not a readable PNG or JPEG image ({error}). Replace or remove the file."
         ) from error
@@ -63,38 +64,15 @@ def read_array(path: Path) -> SourceImage:
     return SourceImage(scale_volume(array, str(path)), subject=path.stem, origin=path.name)
 
 
-def read_folder(
-    folder: Path, *, subject_prefix: str = "", skipped: SkipCounter | None = None
-) -> Iterator[SourceImage]:
-    """Yields every PNG, JPEG and ``.npy`` slice below ``folder`` in the order of their paths.
-
-    Files of other kinds and files that cannot be read are counted in ``skipped`` and passed over:
-    downloads of images are seldom clean.
-
-    Args:
-        folder: folder that is searched with its subfolders.
-        subject_prefix: put before the file name to make the subject unique over folders.
-        skipped: counts what was left out and why.
+def read_picture(path: Path) -> SourceImage:
+    """Reads one slice, by its content: an array, else an image.
 
     Raises:
-        InputError: if ``folder`` is not a folder.
+        InputError: as `read_image` and `read_array`.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; expected a folder of images. Check the path.")
-    skipped = SkipCounter() if skipped is None else skipped
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        suffix = path.suffix.lower()
-        if suffix not in (*IMAGE_SUFFIXES, ".npy"):
-            skipped.skip("not an image", path.name)
-            continue
-        try:
-            image = read_array(path) if suffix == ".npy" else read_image(path)
-        except InputError:
-            skipped.skip("unreadable", path.name)
-            continue
-        yield SourceImage(
-            image.magnitude,
-            subject=f"{subject_prefix}{image.subject}",
-            origin=str(path.relative_to(folder)),
-            pixel_size_mm=image.pixel_size_mm,
-        )
+    try:
+        with path.open("rb") as file:
+            is_array = file.read(6) == b"\x93NUMPY"
+    except OSError as error:
+        raise InputError(f"{path}: can't be read ({error.strerror}).") from error
+    return read_array(path) if is_array else read_image(path)

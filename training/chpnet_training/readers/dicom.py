@@ -1,0 +1,229 @@
+"""MR series in DICOM files. No name, number or date of a patient leaves this module unhashed.
+
+What is read: original magnitude images of modality MR, single- and multi-frame, with their rescale
+slopes; MONOCHROME1 is turned over. The patient's identifier becomes the subject (private: it is
+hashed before anything is written), and origins name a series by its place in the folder, since
+folders of DICOM files are often named after people.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chpnet_stream.errors import InputError
+from chpnet_training.readers.image import SkipCounter, SourceImage, scale_volume
+
+_HEADER_TAGS = [
+    "SOPClassUID", "Modality", "ImageType", "SeriesInstanceUID", "StudyInstanceUID", "PatientID",
+    "SeriesDescription", "ProtocolName", "InstanceNumber", "SamplesPerPixel", "BurnedInAnnotation",
+    "PhotometricInterpretation", "Rows", "ComplexImageComponent",
+]  # fmt: skip
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+_LOCALISER = re.compile(r"locali[sz]er|scout|survey|\b3[ -]?plane|\bloc\b", re.IGNORECASE)
+_NO_MAGNITUDE = {"P", "PHASE", "PHASE MAP", "R", "REAL", "I", "IMAGINARY", "VELOCITY"}
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    number: int
+    subject: str
+
+
+def read_dicom(
+    paths: Iterable[Path],
+    *,
+    step: int = 1,
+    skipped: SkipCounter | None = None,
+    unreadable: Callable[[InputError, Path], None] | None = None,
+    tick: Callable[[Path], None] | None = None,
+) -> Iterator[SourceImage]:
+    """Yields the slices of all series among the files; each series is scaled by its own maximum.
+
+    Left out and counted: other modalities, secondary captures, derived images (also mosaics),
+    localisers, images that are no magnitude, colour, images with burned-in text, files without
+    pixels.
+
+    Args:
+        paths: the files, of any number of series, in any order.
+        step: every how manieth slice of a series is taken.
+        skipped: counts what was left out and why.
+        unreadable: called with the error of a file that cannot be read; by default it is raised.
+        tick: called with every file when its pixels are read or it is left out.
+
+    Raises:
+        InputError: if a file is no readable DICOM file.
+    """
+    skipped = SkipCounter() if skipped is None else skipped
+    series: dict[str, list[_File]] = defaultdict(list)
+    for path in paths:
+        try:
+            header = _read(path, stop_before_pixels=True, specific_tags=_HEADER_TAGS)
+            with _as_input_error(path):
+                reason = _reason(header)
+                uid = str(header.get("SeriesInstanceUID") or path.parent)
+                file = _File(path, int(header.get("InstanceNumber") or 0), _subject(header, path))
+        except InputError as error:
+            _tell(error, path, unreadable)
+            reason = None
+            uid = ""
+        if reason is not None:
+            skipped.skip(reason, path.name)
+        if reason is not None or not uid:
+            if tick is not None:
+                tick(path)
+            continue
+        series[uid].append(file)
+    for place, files in enumerate(series.values()):
+        files.sort(key=lambda file: (file.number, str(file.path)))
+        yield from _read_series(files[::step], place, unreadable, tick)
+
+
+def _read_series(
+    files: list[_File],
+    place: int,
+    unreadable: Callable[[InputError, Path], None] | None,
+    tick: Callable[[Path], None] | None,
+) -> Iterator[SourceImage]:
+    """The slices of one series."""
+    frames: list[tuple[np.ndarray, tuple[float, float] | None, bool]] = []
+    for file in files:
+        try:
+            frames += _frames(file.path)
+        except InputError as error:
+            _tell(error, file.path, unreadable)
+        if tick is not None:
+            tick(file.path)
+    if not frames:
+        return
+    # MONOCHROME1: the lowest number is the brightest. Its darkest is the series' highest.
+    highest = max(float(frame.max()) for frame, _, _ in frames)
+    planes = [highest - frame if inverted else frame for frame, _, inverted in frames]
+    try:
+        scaled = scale_volume(np.concatenate([plane.ravel() for plane in planes]), "series")
+    except InputError as error:
+        _tell(InputError(f"{files[0].path} and its series: {error}"), files[0].path, unreadable)
+        return
+    stops = np.cumsum([plane.size for plane in planes])
+    for number, (plane, stop) in enumerate(zip(planes, stops, strict=True)):
+        yield SourceImage(
+            scaled[stop - plane.size : stop].reshape(plane.shape),
+            files[0].subject,
+            f"series {place} slice {number}",
+            frames[number][1],
+            private=True,
+        )
+
+
+def _reason(header: Any) -> str | None:
+    """Why an image is not for training; None where it is."""
+    kinds = [str(word).upper().strip() for word in header.get("ImageType") or []]
+    words = f"{header.get('SeriesDescription', '')} {header.get('ProtocolName', '')}"
+    modality = str(header.get("Modality") or "none")
+    samples = int(header.get("SamplesPerPixel") or 1)
+    colours = str(header.get("PhotometricInterpretation") or "MONOCHROME2")
+    component = str(header.get("ComplexImageComponent") or "MAGNITUDE")
+    checks = (
+        (modality != "MR", f"modality {modality}"),
+        (str(header.get("SOPClassUID", "")).startswith(_SECONDARY_CAPTURE), "secondary capture"),
+        (not header.get("Rows"), "no image in it"),
+        (samples != 1 or not colours.startswith("MONOCHROME"), "colour"),
+        ("LOCALIZER" in kinds or bool(_LOCALISER.search(words)), "localiser"),
+        (kinds[:1] == ["DERIVED"], "derived"),
+        ("MOSAIC" in kinds, "mosaic"),
+        (bool(_NO_MAGNITUDE & set(kinds)) or component != "MAGNITUDE", "no magnitude"),
+        (str(header.get("BurnedInAnnotation") or "NO") == "YES", "burned-in annotation"),
+    )
+    return next((reason for found, reason in checks if found), None)
+
+
+def _subject(header: Any, path: Path) -> str:
+    """The patient; without an identifier the study, the series, at last the folder."""
+    for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID"):
+        found = str(header.get(name) or "").strip()
+        if found:
+            return f"{name} {found}"
+    return f"folder {path.parent}"
+
+
+def _frames(path: Path) -> list[tuple[np.ndarray, tuple[float, float] | None, bool]]:
+    """Frames `y x` (float32, rescaled), their pixels in mm, and whether low is bright."""
+    data = _read(path)
+    with _as_input_error(path):
+        stored = np.asarray(data.pixel_array)
+        planes = stored[np.newaxis] if stored.ndim == 2 else stored
+        inverted = str(data.PhotometricInterpretation) == "MONOCHROME1"
+        return [
+            (_rescaled(plane, data, number), _pixel_size(data, number), inverted)
+            for number, plane in enumerate(planes)
+        ]
+
+
+def _rescaled(plane: np.ndarray, data: Any, frame: int) -> np.ndarray:
+    """Stored numbers times slope plus intercept, nothing below zero."""
+    found = _functional(data, frame, "PixelValueTransformationSequence", "RescaleSlope") or data
+    slope = float(found.get("RescaleSlope", 1.0) or 1.0)
+    intercept = float(found.get("RescaleIntercept", 0.0) or 0.0)
+    return np.maximum(plane.astype(np.float32) * slope + intercept, 0).astype(np.float32)
+
+
+def _pixel_size(data: Any, frame: int) -> tuple[float, float] | None:
+    found = _functional(data, frame, "PixelMeasuresSequence", "PixelSpacing") or data
+    spacing = found.get("PixelSpacing")
+    if not spacing or min(float(size) for size in spacing) <= 0:
+        return None
+    return float(spacing[0]), float(spacing[1])
+
+
+def _functional(data: Any, frame: int, sequence: str, wanted: str) -> Any:
+    """The item of a multi-frame file that holds `wanted`: of the frame, else of all frames."""
+    groups = list(data.get("PerFrameFunctionalGroupsSequence") or [])[frame : frame + 1]
+    for group in (*groups, *(data.get("SharedFunctionalGroupsSequence") or [])):
+        items = group.get(sequence)
+        if items and wanted in items[0]:
+            return items[0]
+    return None
+
+
+def _read(path: Path, **options: Any) -> Any:
+    import pydicom
+
+    with _as_input_error(path):
+        return pydicom.dcmread(path, force=True, **options)
+
+
+@contextmanager
+def _as_input_error(path: Path) -> Iterator[None]:
+    """What pydicom and its decoders raise becomes an `InputError`; its warnings stay silent."""
+    import struct
+
+    from pydicom.errors import BytesLengthException, InvalidDicomError
+
+    faults = (
+        OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, IndexError,
+        RuntimeError, NotImplementedError, struct.error, InvalidDicomError, BytesLengthException,
+    )  # fmt: skip
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except faults as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path}: not a readable DICOM image ({reason}).") from error
+
+
+def _tell(
+    error: InputError, path: Path, unreadable: Callable[[InputError, Path], None] | None
+) -> None:
+    if unreadable is None:
+        raise error
+    unreadable(error, path)
