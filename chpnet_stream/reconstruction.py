@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor
 
 from chpnet_stream.calibrate import CoilCalibration, Sensitivities
+from chpnet_stream.deadline import DeadlineRunner, StoppableNormal, TooLateError
 from chpnet_stream.engines.engine import Engine, Problem, first_line
 from chpnet_stream.errors import (
     EngineError,
@@ -21,7 +24,7 @@ from chpnet_stream.errors import (
 )
 from chpnet_stream.metrics import StageClock
 from chpnet_stream.mrd.images import crop_to_recon
-from chpnet_stream.network.normal import ColumnNormal, to_channels, to_complex
+from chpnet_stream.network.normal import ColumnNormal, Normal, to_channels, to_complex
 from chpnet_stream.physics.classical import cg_sense, zero_filled_rss
 from chpnet_stream.physics.coils import combine
 from chpnet_stream.physics.fourier import ifft
@@ -42,6 +45,9 @@ LADDERS: dict[str, tuple[str, ...]] = {
 }
 """What is tried, in this order, so that a slice is never lost."""
 
+LATE = "late"
+"""Kind of fallback where the network missed the deadline."""
+
 CG_REGULARIZATION = 1e-2
 CG_ITERATIONS = 10
 logger = logging.getLogger(__name__)
@@ -52,9 +58,9 @@ class Reconstruction:
     """An image and how it came to be.
 
     Attributes:
-        image: Magnitude `y x`, float32, cut to the reconstructed field of view. Unit: standard
-            deviation of the noise (of a complex sample of one average), the same for all
-            slices of the scan.
+        image: Magnitude `y x`, float32 (where complex images were asked for: complex64), cut to
+            the reconstructed field of view. Unit: standard deviation of the noise (of a complex
+            sample of one average), the same for all slices of the scan.
         method: The method that made it.
         wanted: The method that was asked for.
         fallback: Why they differ; None where they don't.
@@ -62,6 +68,7 @@ class Reconstruction:
         virtual_coils: Coils after compression.
         milliseconds: Time of every step.
         notes: Steps for the image's processing history.
+        baseline: The conventional image of the same slice, where it was asked for.
     """
 
     image: np.ndarray
@@ -72,6 +79,7 @@ class Reconstruction:
     virtual_coils: int
     milliseconds: dict[str, float]
     notes: tuple[str, ...]
+    baseline: Reconstruction | None = None
 
 
 class _Unfit(Exception):  # noqa: N818 - no error: the next method is tried
@@ -102,6 +110,7 @@ class _Job:
     clock: StageClock
     work: _Work | None = None
     reasons: list[str] = field(default_factory=list)
+    stop: threading.Event | None = None
 
 
 class SliceReconstructor:
@@ -113,6 +122,7 @@ class SliceReconstructor:
         method: What to send.
         device: Where to compute; by default the engine's device, else the CPU.
         virtual_coils: Most virtual coils after compression.
+        complex_images: Give complex images where the method has a phase; else magnitudes.
 
     Raises:
         ValueError: If the method is unknown, or `chpnet` without an engine.
@@ -126,6 +136,7 @@ class SliceReconstructor:
         method: str = "chpnet",
         device: torch.device | None = None,
         virtual_coils: int = 8,
+        complex_images: bool = False,
     ) -> None:
         if method not in METHODS:
             raise ValueError(f"expected a method of {', '.join(METHODS)}, found '{method}'")
@@ -135,14 +146,28 @@ class SliceReconstructor:
         self.engine = engine
         self.device = device or (engine.device if engine else torch.device("cpu"))
         self.calibration = CoilCalibration(noise, self.device, virtual_coils)
+        self.complex_images = complex_images
         self.fallbacks: Counter[str] = Counter()
+        self.runner: DeadlineRunner[Reconstruction] = DeadlineRunner()
 
-    def __call__(self, data: Slice, method: str | None = None) -> Reconstruction:
+    def __call__(
+        self,
+        data: Slice,
+        method: str | None = None,
+        *,
+        deadline: float | None = None,
+        baseline: bool = False,
+    ) -> Reconstruction:
         """Reconstruct a slice; where a method fails or its image is not fit, by the next one.
+
+        With a deadline the conventional image is made first, and goes out if the network's is not
+        ready by then.
 
         Args:
             data: The slice.
             method: Another method than the scan's, for comparisons.
+            deadline: When the image must be there, in terms of `time.monotonic()`.
+            baseline: Give the conventional image beside the network's.
 
         Raises:
             MissingCalibrationError: If a complete slice has no calibration lines, and no slice
@@ -155,22 +180,72 @@ class SliceReconstructor:
             raise ValueError(f"expected a method that can be used here, found '{wanted}'")
         job = _Job(data, wanted, StageClock(self.device))
         with torch.inference_mode():
-            for name in LADDERS[wanted]:
-                if job.reasons and job.work is None and name != "rss":
-                    continue  # without coil maps there is only one method left
-                try:
-                    return self._attempt(job, name)
-                except InputError:  # the scan is at fault, not the method: its owner must know
-                    raise
-                except _Unfit as unfit:
-                    self._note_fallback(job, name, unfit.kind, str(unfit))
-                except Exception as error:  # noqa: BLE001 - whatever fails, the slice goes out
-                    detail = f"{type(error).__name__}: {first_line(error)}"
-                    self._note_fallback(job, name, "unexpected error", detail, trace=True)
+            if wanted == "chpnet" and (deadline is not None or baseline):
+                return self._beside_conventional(job, deadline, baseline)
+            return self._first_of(job, LADDERS[wanted])
+
+    def _first_of(self, job: _Job, ladder: Sequence[str]) -> Reconstruction:
+        """The image of the first method that has a fit one."""
+        for name in ladder:
+            if job.reasons and job.work is None and name != "rss":
+                continue  # without coil maps there is only one method left
+            try:
+                return self._attempt(job, name)
+            except InputError:  # the scan is at fault, not the method: its owner must know
+                raise
+            except _Unfit as unfit:
+                self._note_fallback(job, name, unfit.kind, str(unfit))
+            except Exception as error:  # noqa: BLE001 - whatever fails, the slice goes out
+                detail = f"{type(error).__name__}: {first_line(error)}"
+                self._note_fallback(job, name, "unexpected error", detail, trace=True)
         raise ReconstructionError(
-            f"slice {data.counters['slice']}: expected an image, found none by "
-            f"{', '.join(LADDERS[wanted])} ({'; '.join(job.reasons)}); check its raw data"
+            f"slice {job.data.counters['slice']}: expected an image, found none by "
+            f"{', '.join(ladder)} ({'; '.join(job.reasons)}); check its raw data"
         )
+
+    def _beside_conventional(
+        self, job: _Job, deadline: float | None, baseline: bool
+    ) -> Reconstruction:
+        """The conventional image first; then the network's, if it is fit and in time."""
+        conventional = replace(self._first_of(job, LADDERS["cg-sense"]), wanted="cg-sense")
+        made: Reconstruction | None = None
+        if job.work is not None:
+            # A job of its own: late work must not touch what has been sent.
+            clock = StageClock(self.device)
+            again = replace(job, clock=clock, reasons=[], stop=threading.Event())
+            try:
+                made = self._in_time(again, deadline)
+            except TooLateError:
+                detail = "the network's image was not ready at the deadline"
+                self._note_fallback(job, "chpnet", LATE, detail)
+            except _Unfit as unfit:
+                self._note_fallback(job, "chpnet", unfit.kind, str(unfit))
+            except Exception as error:  # noqa: BLE001 - whatever fails, the slice goes out
+                detail = f"{type(error).__name__}: {first_line(error)}"
+                self._note_fallback(job, "chpnet", "unexpected error", detail, trace=True)
+        if made is None:
+            made = replace(conventional, wanted=job.wanted, fallback="; ".join(job.reasons))
+        else:
+            spent = {**conventional.milliseconds}
+            for stage, milliseconds in made.milliseconds.items():
+                spent[stage] = spent.get(stage, 0.0) + milliseconds
+            made = replace(made, milliseconds=spent)
+        return replace(made, baseline=conventional if baseline else None)
+
+    def _in_time(self, job: _Job, deadline: float | None) -> Reconstruction:
+        """The network's image.
+
+        Raises:
+            TooLateError: It is not ready at the deadline.
+        """
+        if deadline is None:
+            return self._attempt(job, "chpnet")
+
+        def work(stop: threading.Event) -> Reconstruction:
+            with torch.inference_mode():  # of this thread
+                return self._attempt(replace(job, stop=stop), "chpnet")
+
+        return self.runner.run(work, deadline)
 
     def _attempt(self, job: _Job, name: str) -> Reconstruction:
         """Reconstruct by one method."""
@@ -178,7 +253,7 @@ class SliceReconstructor:
         coils = job.data.kspace.shape[0]
         found: float | None = None
         if name == "rss":
-            magnitude = self._root_sum_of_squares(job)
+            pixels = self._root_sum_of_squares(job)
         else:
             if job.work is None:
                 job.work = self._prepare(job)
@@ -196,15 +271,14 @@ class SliceReconstructor:
             # Along the lines the network was trained to do it.
             image, filled = symmetrize(job.data, image, rows=name != "chpnet")
             notes += filled
-            magnitude = image.abs().cpu()
-        pixels = np.ascontiguousarray(
-            crop_to_recon(magnitude.numpy(), job.data.encoding), dtype=np.float32
-        )
+            pixels = (image if self.complex_images else image.abs()).cpu()
+        kind = np.complex64 if self.complex_images else np.float32
+        made = np.ascontiguousarray(crop_to_recon(pixels.numpy(), job.data.encoding), dtype=kind)
         job.clock.lap("output")
-        if not np.isfinite(pixels).all():
+        if not np.isfinite(made).all():
             raise _Unfit("not finite", f"NaN or infinite pixels by {name}")
         return Reconstruction(
-            pixels,
+            made,
             name,
             job.wanted,
             "; ".join(job.reasons) or None,
@@ -256,10 +330,13 @@ class SliceReconstructor:
         card = engine.card
         start = self._solve(work, card.start_regularization, card.start_iterations)
         job.clock.lap("start")
+        normal: Normal = ColumnNormal(work.operator)
+        if job.stop is not None:
+            normal = StoppableNormal(normal, job.stop)
         problem = Problem(
             to_channels(start[None]),
             to_channels(work.adjoint[None]),
-            ColumnNormal(work.operator),
+            normal,
             torch.full((1, 1, 1, 1), card.noise_factor * work.noise, device=self.device),
         )
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,16 +13,22 @@ import torch
 
 from chpnet_stream.engines.choice import default_device, make_engine
 from chpnet_stream.engines.engine import Engine, Problem, first_line
-from chpnet_stream.errors import EmptyScanError, EngineError, ModelError
+from chpnet_stream.errors import (
+    EmptyScanError,
+    EngineError,
+    ModelError,
+    ReconstructionError,
+)
 from chpnet_stream.metrics import SessionMetrics
 from chpnet_stream.mrd import flags
 from chpnet_stream.mrd.header import ScanHeader
 from chpnet_stream.mrd.images import ImageCounters, ImageOrientation, image_from_slice
+from chpnet_stream.mrd.pixels import PixelScale
 from chpnet_stream.network.normal import ColumnNormal
 from chpnet_stream.network.weights import find_model
 from chpnet_stream.options import ReconstructionOptions
 from chpnet_stream.physics.operators import ColumnSense
-from chpnet_stream.reconstruction import Reconstruction, SliceReconstructor
+from chpnet_stream.reconstruction import LATE, Reconstruction, SliceReconstructor
 from chpnet_stream.scan.noise import NoiseScan
 from chpnet_stream.scan.slices import Slice, SliceAssembler
 
@@ -88,10 +94,13 @@ class Session:
             method=self.options.method,
             device=engine.device if engine else default_device(),
             virtual_coils=self.options.virtual_coils,
+            complex_images=self.options.image_type == "complex",
         )
         self.orientation = ImageOrientation(self.options.flip_rows, self.options.flip_columns)
         self._window: tuple[float, float] | None = None
+        self._scale: PixelScale | None = None
         self._number = 0
+        self._network_failed = False
         if engine is not None:
             self._warm_up(engine)
 
@@ -126,6 +135,10 @@ class Session:
             self.noise.add(item)
         return [self._reconstruct(s) for s in self.assembler.feed(item, received_at)]
 
+    def end_block(self) -> list[SessionImage]:
+        """Images of the slices that are open: whoever gathered their lines says they are whole."""
+        return [self._reconstruct(s) for s in self.assembler.end_block()]
+
     def finish(self) -> Iterator[SessionImage]:
         """Images of everything still open, incomplete ones marked; call it at the end.
 
@@ -134,6 +147,7 @@ class Session:
         """
         for data in self.assembler.flush():
             yield self._reconstruct(data)
+        self.reconstructor.runner.close()
         if self._number == 0:
             counts = ", ".join(f"{n} {what}" for what, n in self.assembler.counts.items())
             raise EmptyScanError(
@@ -151,7 +165,8 @@ class Session:
         original = data
         if self.prepare is not None:
             data = self.prepare(data)
-        result = self.reconstructor(data)
+        result = self.reconstructor(data, **self._manner(data))
+        self._judge(data, result)
         metrics = self.metrics
         self._number += 1
         metrics.images += 1
@@ -164,65 +179,123 @@ class Session:
         metrics.latencies_ms.append(latency)
         return SessionImage(self._number, data, original, result, latency)
 
+    def _manner(self, data: Slice) -> dict[str, Any]:
+        """What the options ask of the reconstruction of a slice."""
+        options = self.options
+        if self.engine is None or options.method != "chpnet":
+            return {}
+        if self._network_failed:
+            return {"method": "cg-sense"}
+        deadline = data.received_at + 1e-3 * options.deadline_ms if options.deadline_ms else None
+        return {"deadline": deadline, "baseline": options.send_baseline}
+
+    def _judge(self, data: Slice, result: Reconstruction) -> None:
+        """Act on a network that failed as the option on_error says.
+
+        Raises:
+            ReconstructionError: If that is to end the scan.
+        """
+        if result.wanted != "chpnet" or result.fallback is None:
+            return
+        if result.fallback.startswith(LATE):
+            return
+        if self.options.on_error == "error":
+            raise ReconstructionError(
+                f"slice {data.counters['slice']}: the network gave no fit image "
+                f"({result.fallback}), and on_error=error asks for an end; on_error=fallback sends "
+                "the conventional image instead"
+            )
+        self._network_failed = self.options.on_error == "baseline-only"
+
     def set_window(self, images: Iterable[np.ndarray]) -> float:
         """Choose the display window of the series from the magnitudes of a whole volume.
 
         Returns:
             The value that is shown as white; black is zero.
         """
-        top = max((float(np.percentile(i, WINDOW_PERCENTILE)) for i in images), default=0.0)
+        tops = (float(np.percentile(np.abs(i), WINDOW_PERCENTILE)) for i in images)
+        top = max(tops, default=0.0)
         self._window = (top / 2, top) if top > 0 else None
         return top
 
-    def to_ismrmrd(self, image: SessionImage, *, last: bool = False) -> Any:
+    def messages(self, image: SessionImage) -> list[Any]:
+        """What is sent for an image: itself, and the conventional one where that is asked for.
+
+        The last image of a scan is told as such where its lines were.
+        """
+        last = bool(image.data.edges & flags.LAST_IN_MEASUREMENT)
+        made = [self.to_ismrmrd(image, last=last)]
+        baseline = image.result.baseline
+        if baseline is None and self.options.send_baseline:
+            baseline = image.result  # the network isn't asked any more: both series go on
+        if baseline is not None and self.options.method == "chpnet":
+            beside = replace(image, result=replace(baseline, fallback=None))
+            made.append(self.to_ismrmrd(beside, last=last, series=self.options.baseline_series))
+        return made
+
+    def to_ismrmrd(
+        self, image: SessionImage, *, last: bool = False, series: int | None = None
+    ) -> Any:
         """The image as an `ismrmrd.Image` with its header and meta.
 
-        Without `set_window` the first image of the series sets the window of all.
+        Without `set_window` the first image of the series sets the window of all, and the scale
+        of uint16 pixels.
 
         Args:
             image: The image.
             last: Whether it is the last one of the scan.
+            series: Another image_series_index than the options'.
         """
         if self._window is None:
             self.set_window([image.result.image])
         result, data = image.result, image.data
-        card = self.engine.card if self.engine is not None else None
-        by_network = result.method == "chpnet" and card is not None
-        meta: dict[str, Any] = {
-            "ChpnetMethod": result.method,
-            "ChpnetModel": card.name if card and by_network else None,
-            "ChpnetModelChecksum": card.checksum if card and by_network else None,
-            "ChpnetEngine": self.engine.name if self.engine and by_network else None,
-            "ChpnetDataConsistencyResidual": (
-                None if result.residual is None else f"{result.residual:.5f}"
-            ),
-            "ChpnetFallback": result.fallback,
-            "ChpnetLatencyMs": f"{image.latency_ms:.2f}",
-            "ChpnetNoiseLevel": self.reconstructor.calibration.noise_source,
-            "ChpnetMissingLines": None if data.complete else data.missing_lines,
-        }
         comments = ["for research use"]
         if result.fallback is not None:
             comments.append(f"{result.method} instead of {result.wanted}: {result.fallback}")
         if not data.complete:
             comments.append(f"incomplete slice, {data.missing_lines} lines missing")
-        return image_from_slice(
+        made = image_from_slice(
             result.image,
             data.head,
             self.header,
             ImageCounters(
                 index=image.number,
-                series=self.options.series,
+                series=series or self.options.series,
                 partition=data.counters.get("partition", 0),
                 last_in_measurement=last,
             ),
             encoding=data.encoding,
+            image_type=self.options.image_type,
             slice_counters=data.counters,
             edges=data.edges,
+            time_stamps=(data.first_time_stamp, data.last_time_stamp),
             window=self._window,
             orientation=self.orientation,
             description=result.method if result.method == "chpnet" else f"chpnet {result.method}",
             history=("chpnet-stream", *result.notes),
             comments=tuple(comments),
-            meta=meta,
+            meta=self._meta(image),
         )
+        if self.options.dtype != "uint16":
+            return made
+        if self._scale is None:
+            self._scale = PixelScale.of(result.image)
+        return self._scale.apply(made)
+
+    def _meta(self, image: SessionImage) -> dict[str, Any]:
+        """What we say of an image beside the standard's meta."""
+        result, data = image.result, image.data
+        card = self.engine.card if self.engine is not None else None
+        by_network = result.method == "chpnet" and card is not None
+        residual = result.residual
+        return {
+            "ChpnetMethod": result.method,
+            "ChpnetModel": card.name if card and by_network else None,
+            "ChpnetModelChecksum": card.checksum if card and by_network else None,
+            "ChpnetEngine": self.engine.name if self.engine and by_network else None,
+            "ChpnetDataConsistencyResidual": None if residual is None else f"{residual:.5f}",
+            "ChpnetFallback": result.fallback,
+            "ChpnetLatencyMs": f"{image.latency_ms:.2f}",
+            "ChpnetNoiseLevel": self.reconstructor.calibration.noise_source,
+            "ChpnetMissingLines": None if data.complete else data.missing_lines,
+        }

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from chpnet_stream.mrd import flags
+from chpnet_stream.mrd.gadgetron_meta import gadgetron_meta
 from chpnet_stream.mrd.header import Encoding, ScanHeader
 
 IMAGE_TYPES = {"magnitude": 1, "phase": 2, "real": 3, "imag": 4, "complex": 5}
@@ -97,6 +98,7 @@ def image_from_slice(
     image_type: str = "magnitude",
     slice_counters: Mapping[str, int] | None = None,
     edges: int | None = None,
+    time_stamps: tuple[int, int] | None = None,
     window: tuple[float, float] | None = None,
     orientation: ImageOrientation | None = None,
     description: str = "chpnet",
@@ -116,6 +118,7 @@ def image_from_slice(
         image_type: magnitude, phase, real, imag or complex.
         slice_counters: counters that replace those of `head` (`Slice.counters`).
         edges: first and last flags for the image (`Slice.edges`); by default those of `head`.
+        time_stamps: smallest and largest acquisition_time_stamp; by default that of `head`.
         window: display window, centre and width in units of the pixels, from the whole volume.
         orientation: flips to apply.
         description: what SeriesDescription gets appended.
@@ -162,7 +165,9 @@ def image_from_slice(
     out.meta = _meta(
         header, encoding, head, counters, window, orientation, description, history, comments
     )
-    for name, value in (meta or {}).items():
+    stamps = time_stamps or (int(head.acquisition_time_stamp),) * 2
+    more = gadgetron_meta(header, encoding, out, stamps)
+    for name, value in (*more.items(), *(meta or {}).items()):
         if value is not None:
             out.meta[name] = (
                 [_clean(v) for v in value] if isinstance(value, list | tuple) else _clean(value)

@@ -180,6 +180,17 @@ class SliceAssembler:
             done += self._release(group)
         return done
 
+    def end_block(self) -> list[Slice]:
+        """Close the open slices as if flagged, for lines that came gathered (buckets, buffers).
+
+        Slices that wait for other averages, or for interleaved calibration, go on waiting.
+        """
+        if self._grid is None:
+            return []
+        averages = self._grid.encoding.limit("average").maximum
+        whole = [key for key, slot in self._open.items() if slot.average >= averages]
+        return [s for key in whole for s in self._close(key, flagged=True)]
+
     def _prepare(self, acquisition: Any, image: bool) -> tuple[Grid, CalibrationStore]:
         """Grid and calibration store, made by the first image or calibration acquisition."""
         index = int(acquisition.encoding_space_ref)

@@ -1,0 +1,196 @@
+"""Images in, sharper images out: the `superres` task on images that somebody else has made."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from chpnet_stream.deadline import DeadlineRunner, StoppableNormal, TooLateError
+from chpnet_stream.engines.engine import Engine, Problem, first_line
+from chpnet_stream.errors import EngineError, ModelError
+from chpnet_stream.network.normal import DownsamplingNormal
+
+DEFAULT_FACTOR = 2
+LEVEL = 0.99
+"""Quantile of the first image's magnitude that the network sees as one, for the whole scan."""
+
+LARGEST_RESIDUAL = 0.25
+"""Averaged back, an image may miss the one it was made of by this share of that one's norm."""
+
+HAAR_MEDIAN = 0.6745
+"""Median of the absolute value of a standard normal variable."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Enhanced:
+    """An enhanced image.
+
+    Attributes:
+        image: `y x`, both axes `factor` times as long; complex where the input was.
+        fallback: Why it was only interpolated; None where the network made it.
+        residual: What block averages miss of the input, relative to its norm.
+    """
+
+    image: np.ndarray
+    fallback: str | None
+    residual: float
+
+
+class Enhancer:
+    """Enhances the images of one scan; the network works on magnitudes, phases are interpolated.
+
+    Args:
+        engine: A loaded network of task `superres`.
+
+    Raises:
+        ModelError: The network is for another task.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        if engine.card.student.task != "superres":
+            raise ModelError(
+                f"model {engine.card.name} is for the task '{engine.card.student.task}', expected "
+                "one for 'superres'; choose another one (see `chpnet-stream models`)"
+            )
+        self.engine = engine
+        self.factor = _factor(engine)
+        self.fallbacks: Counter[str] = Counter()
+        self.runner: DeadlineRunner[Tensor] = DeadlineRunner()
+        self._scale = 0.0
+
+    def __call__(self, image: np.ndarray, deadline: float | None = None) -> Enhanced:
+        """Enhance one image.
+
+        Args:
+            image: `y x`, real or complex.
+            deadline: When it must be ready, in terms of `time.monotonic()`.
+        """
+        source = torch.from_numpy(np.ascontiguousarray(image))
+        source = source.to(torch.complex64 if source.is_complex() else torch.float32)
+        with torch.inference_mode():
+            low = source.abs()
+            if not self._scale:
+                self._scale = float(torch.quantile(low.flatten()[:: _step(low)], LEVEL))
+            low = low / (self._scale or 1.0)
+            start = functional.interpolate(
+                low[None, None], scale_factor=self.factor, mode="bicubic", align_corners=False
+            ).clamp_min(0)
+            made, fallback = start, self._trouble(low)
+            if fallback is None:
+                made, fallback = self._by_network(start, low, deadline)
+            magnitude = made[0, 0] * (self._scale or 1.0)
+            missed = _missed(made, low, self.factor)
+            pixels = magnitude * self._phase(source)
+            return Enhanced(pixels.cpu().numpy(), fallback, missed)
+
+    def _trouble(self, low: Tensor) -> str | None:
+        if not bool(low.isfinite().all()):
+            return "the image that came has NaN or infinite pixels"
+        return None if bool(low.any()) else "the image that came is empty"
+
+    def _by_network(
+        self, start: Tensor, low: Tensor, deadline: float | None
+    ) -> tuple[Tensor, str | None]:
+        """The network's image, or `start` and why."""
+        stop = threading.Event()
+        try:
+            if deadline is None:
+                made = self._run(start, low, stop)
+            else:
+                made = self.runner.run(lambda stop: self._run(start, low, stop), deadline)
+        except TooLateError:
+            return start, self._note("late", "the network's image was not ready at the deadline")
+        except EngineError as error:
+            return start, self._note("engine failed", str(error))
+        except Exception as error:
+            logger.debug("enhancement failed", exc_info=True)
+            detail = f"{type(error).__name__}: {first_line(error)}"
+            return start, self._note("unexpected error", detail)
+        made = made.clamp_min(0)
+        if not bool(made.isfinite().all()):
+            return start, self._note("not finite", "the network's image has NaN or infinite pixels")
+        missed = _missed(made, low, self.factor)
+        if missed > LARGEST_RESIDUAL:
+            detail = f"averaged back it misses the image by {missed:.3f}"
+            return start, self._note("misses the data", detail)
+        return made, None
+
+    def _run(self, start: Tensor, low: Tensor, stop: threading.Event) -> Tensor:
+        f, device = self.factor, self.engine.device
+        noise = f * self.engine.card.noise_factor * estimate_image_noise(low)
+        adjoint = low.repeat_interleave(f, -2).repeat_interleave(f, -1)[None, None]
+        with torch.inference_mode():
+            made = self.engine.run(
+                Problem(
+                    start.to(device),
+                    adjoint.to(device),
+                    StoppableNormal(DownsamplingNormal(f), stop),
+                    torch.full((1, 1, 1, 1), noise, device=device),
+                )
+            )
+        return made.to("cpu", torch.float32)
+
+    def _phase(self, source: Tensor) -> Tensor:
+        """Complex unit phases (or ones) on the finer grid."""
+        if not source.is_complex():
+            return torch.ones(1)
+        parts = torch.view_as_real(source).movedim(-1, 0)[None]
+        fine = functional.interpolate(
+            parts, scale_factor=self.factor, mode="bilinear", align_corners=False
+        )
+        return torch.exp(1j * torch.atan2(fine[0, 1], fine[0, 0]))
+
+    def _note(self, kind: str, detail: str) -> str:
+        if not self.fallbacks[kind]:
+            logger.warning(
+                "no image by %s, %s (%s); the interpolated image is sent instead, here and "
+                "wherever it happens again",
+                self.engine.card.name,
+                kind,
+                detail,
+            )
+        self.fallbacks[kind] += 1
+        return f"{kind}: {detail}"
+
+
+def estimate_image_noise(image: Tensor) -> float:
+    """Standard deviation of white noise in an image `y x`, from its finest diagonal details.
+
+    Median absolute deviation of the Haar wavelet's diagonal part (Donoho and Johnstone, Biometrika
+    1994;81:425); structure along rows and columns cancels in it.
+    """
+    rows, columns = (n - n % 2 for n in image.shape)
+    even = image[:rows, :columns]
+    if even.numel() == 0:
+        return 0.0
+    detail = (even[::2, ::2] - even[1::2, ::2] - even[::2, 1::2] + even[1::2, 1::2]) / 2
+    return float(detail.abs().median()) / HAAR_MEDIAN
+
+
+def _missed(fine: Tensor, low: Tensor, factor: int) -> float:
+    back = functional.avg_pool2d(fine, factor)[0, 0]
+    norm = float(low.norm())
+    return float((back - low).norm()) / norm if norm else 0.0
+
+
+def _step(image: Tensor) -> int:
+    """`torch.quantile` takes at most 2^24 values."""
+    return 1 + image.numel() // 2**24
+
+
+def _factor(engine: Engine) -> int:
+    """The factor that the network was trained for; the smallest, where there are several."""
+    settings = engine.card.recipe.get("superres")
+    factors = settings.get("factors") if isinstance(settings, dict) else None
+    if isinstance(factors, list | tuple) and factors:
+        return int(min(factors))
+    return DEFAULT_FACTOR

@@ -1,0 +1,51 @@
+"""Pixels as unsigned integers, for viewers and gadgets that take no others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from chpnet_stream.mrd.image_file import UINT16_TOP
+
+HEADROOM = 4.0
+"""How much brighter than the first image the others may be before they are cut off."""
+
+
+@dataclass(frozen=True)
+class PixelScale:
+    """One scale for all images of a scan: a stored value s stands for `slope` * s.
+
+    int16 is never made: Gadgetron's reader refuses it.
+    """
+
+    slope: float
+
+    @classmethod
+    def of(cls, first: np.ndarray) -> PixelScale:
+        """The scale that the first image of a scan sets."""
+        top = float(np.abs(first).max(initial=0.0))
+        return cls(HEADROOM * top / UINT16_TOP or 1.0)
+
+    def apply(self, image: Any) -> Any:
+        """An `ismrmrd.Image` of float32 magnitudes as one of uint16, told in its meta.
+
+        RescaleSlope and RescaleIntercept lead back, and WindowCenter and WindowWidth stay in units
+        of the rescaled pixels, as DICOM has it. Gadgetron's GADGETRON_WindowCenter and -Width are
+        in units of the stored ones, beside GADGETRON_ScaleRatio.
+        """
+        import ismrmrd
+
+        stored = np.clip(np.rint(image.data / self.slope), 0, UINT16_TOP).astype(np.uint16)
+        head = image.getHead()
+        head.data_type = ismrmrd.DATATYPE_USHORT
+        made = ismrmrd.Image(head=head, meta=image.meta)
+        made.data[...] = stored
+        made.meta["RescaleSlope"] = f"{self.slope:.9g}"
+        made.meta["RescaleIntercept"] = "0"
+        made.meta["GADGETRON_ScaleRatio"] = f"{1 / self.slope:.9g}"
+        for name in ("GADGETRON_WindowCenter", "GADGETRON_WindowWidth"):
+            if name in made.meta:
+                made.meta[name] = str(round(float(made.meta[name]) / self.slope))
+        return made

@@ -1,0 +1,1 @@
+"""A scan over a connection: read on one thread, reconstructed and sent on another."""

@@ -1,0 +1,138 @@
+"""One scan over one connection: what the gadgets and the server do with it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from chpnet_stream.errors import ConfigurationError, ModelError
+from chpnet_stream.mrd.wire.connection import Connection
+from chpnet_stream.options import ReconstructionOptions
+from chpnet_stream.streaming.engine_pool import EnginePool
+from chpnet_stream.streaming.pump import Handler, run_scan, tell
+
+if TYPE_CHECKING:
+    from chpnet_stream.enhancement import Enhancer
+    from chpnet_stream.metrics import SessionMetrics
+
+Kind = Literal["acquisitions", "buffers", "images"]
+KINDS: tuple[str, ...] = get_args(Kind)
+
+logger = logging.getLogger(__name__)
+
+
+class Scan:
+    """One scan.
+
+    Args:
+        connection: Its connection, not greeted yet.
+        kind: What comes in.
+        engines: Networks that are loaded, and where to load others.
+        defaults: Properties that hold where the configuration doesn't say otherwise.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        kind: Kind,
+        engines: EnginePool | None = None,
+        defaults: Mapping[str, str] | None = None,
+    ) -> None:
+        self.connection = connection
+        self.kind = kind
+        self.engines = engines or EnginePool()
+        self.defaults = dict(defaults or {})
+        self.metrics: SessionMetrics | None = None
+        self._started = time.monotonic()
+
+    def run(self) -> None:
+        """Everything from the header to CLOSE; one line in the log, whatever happens.
+
+        Raises:
+            Exception: What went wrong, once the peer was told.
+        """
+        try:
+            options = self._begin()
+            run_scan(self.connection, lambda: self._handler(options))
+        except Exception as error:
+            self.connection.fail(tell(error))
+            logger.error("%s: failed after %s: %s", self.kind, self._done(), tell(error))
+            raise
+        logger.info("%s: done, %s", self.kind, self._done())
+
+    def _begin(self) -> ReconstructionOptions:
+        """Options of the scan; what can't be done is refused before anything heavy is loaded."""
+        self.connection.greet()
+        properties = {**self.defaults, **self.connection.properties}
+        options = ReconstructionOptions.from_properties(properties)
+        if options.image_type == "complex" and options.dtype == "uint16":
+            raise ConfigurationError(
+                "found image_type=complex with dtype=uint16, expected float32 for complex images; "
+                "leave one of them out"
+            )
+        if self.kind != "images":
+            self.connection.header.check()
+        return options
+
+    def _handler(self, options: ReconstructionOptions) -> Handler:
+        """The handler of the scan; imports torch and loads the model."""
+        handler: Any
+        if self.kind == "images":
+            from chpnet_stream.streaming.images import ImageHandler
+
+            handler = ImageHandler(options, self._enhancer)
+            self.metrics = handler.metrics
+            return handler
+        from chpnet_stream.session import Session
+        from chpnet_stream.streaming.acquisitions import AcquisitionHandler
+        from chpnet_stream.streaming.buffers import BufferHandler
+
+        engine = None
+        if options.method == "chpnet":
+            engine = self.engines.get(options.model, options.engine)
+        session = Session(self.connection.header, options, engine)
+        self.metrics = session.metrics
+        return (AcquisitionHandler if self.kind == "acquisitions" else BufferHandler)(session)
+
+    def _enhancer(self, options: ReconstructionOptions) -> Enhancer:
+        """The enhancer of the options' model, or of the one that is installed for the task.
+
+        Raises:
+            ModelError: There is none.
+        """
+        from chpnet_stream.enhancement import Enhancer
+        from chpnet_stream.network.weights import find_model, installed_models
+
+        name = options.model
+        card = find_model(name).card
+        if card.student.task != "superres":
+            installed = [find_model(m).card for m in installed_models()]
+            fit = [c.name for c in installed if c.student.task == "superres"]
+            default = ReconstructionOptions.model_fields["model"].default
+            if name != default or not fit:
+                raise ModelError(
+                    f"model {Path(name).stem} is for the task '{card.student.task}', expected one "
+                    "for 'superres' to enhance images; name one by the property model (see "
+                    "`chpnet-stream models`)"
+                )
+            name = fit[0]
+        return Enhancer(self.engines.get(name, options.engine))
+
+    def _done(self) -> str:
+        """What was done so far, in words."""
+        seconds = time.monotonic() - self._started
+        if self.metrics is None:
+            return f"0 images in {seconds:.1f} s"
+        latency = self.metrics.latency()
+        words = [f"{self.metrics.images} images in {seconds:.1f} s"]
+        if latency:
+            words.append(f"latency p50 {latency['p50']:.0f} ms, max {latency['max']:.0f} ms")
+        if self.metrics.fallbacks:
+            kinds = ", ".join(f"{n} {kind}" for kind, n in self.metrics.fallbacks.items())
+            words.append(f"not by the network: {kinds}")
+        if self.metrics.incomplete:
+            words.append(f"{self.metrics.incomplete} incomplete")
+        return "; ".join(words)

@@ -1,0 +1,1 @@
+"""What Gadgetron starts: `<execute name="chpnet_gadgets.acquisitions" target="reconstruct" .../>`."""

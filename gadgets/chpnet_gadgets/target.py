@@ -1,0 +1,73 @@
+"""From the gadgetron package's connection to ours: what all gadgets share.
+
+Imports nothing heavy: between the start of the process and its first byte there is only the
+gadgetron package itself, and torch is loaded while acquisitions are read.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import struct
+import sys
+import threading
+from typing import Any
+
+logger = logging.getLogger("chpnet_gadgets")
+
+
+def serve(connection: Any, kind: str) -> None:
+    """Serve one scan over the connection of the gadgetron package, and leave as it went.
+
+    On failure the peer gets ERROR and CLOSE, the traceback goes to the log (stderr), and the
+    process ends with status 1.
+
+    Args:
+        connection: The `gadgetron.external.Connection`; its socket is taken over.
+        kind: acquisitions, buffers or images.
+
+    Raises:
+        Exception: What went wrong.
+    """
+    sock = connection.socket.socket
+    try:
+        from chpnet_stream.mrd.wire.connection import Connection
+        from chpnet_stream.streaming.scan import Scan
+
+        ours = Connection.taken_over(connection)
+    except Exception as error:
+        _last_words(sock, f"chpnet-stream can't start: {type(error).__name__}: {error}")
+        raise
+    try:
+        Scan(ours, kind).run()  # type: ignore[arg-type]
+    except Exception:
+        logger.exception("%s: the scan failed", kind)
+        ours.hang_up()
+        _leave_at_once()
+        raise
+    ours.hang_up()
+
+
+def _last_words(sock: Any, text: str) -> None:
+    """ERROR and CLOSE without any help, for an installation that is broken."""
+    raw = text.encode("utf-8")
+    try:
+        sock.sendall(struct.pack("<HQ", 8, len(raw)) + raw + struct.pack("<H", 4))
+    except OSError as error:
+        logger.error("the peer can't be told (%s): %s", error, text)
+
+
+def _leave_at_once() -> None:
+    """End a gadget's process now, where work goes on on another thread.
+
+    It may be in the middle of an import or a network, and Python would wait, or crash, on the
+    way out. Only in a process that Gadgetron has started for this scan.
+    """
+    main = sys.modules["__main__"]
+    started = getattr(main, "__spec__", None)
+    if started is None or started.name != "gadgetron.__main__":
+        return
+    if any(t is not threading.main_thread() for t in threading.enumerate()):
+        logging.shutdown()
+        sys.stderr.flush()
+        os._exit(1)
