@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from chpnet_stream.errors import InputError
+from chpnet_training.readers import SkipCounter
 from chpnet_training.readers.fastmri import read_fastmri, read_fastmri_kspace
 
 HEADER = """<?xml version="1.0"?>
@@ -24,6 +25,7 @@ HEADER = """<?xml version="1.0"?>
 def make(tmp_path):
     def write(**datasets):
         path = tmp_path / "file1.h5"
+        path.unlink(missing_ok=True)
         with h5py.File(path, "w") as file:
             file.attrs["patient_id"] = "p7"
             for name, value in datasets.items():
@@ -77,3 +79,71 @@ def test_what_is_no_hdf5_is_refused(tmp_path):
         list(read_fastmri(tmp_path / "a.h5"))
     with pytest.raises(InputError, match="not a readable HDF5"):
         list(read_fastmri_kspace(tmp_path / "a.h5"))
+
+
+def test_multi_coil_kspace_comes_along(make):
+    """Readout 12 (oversampled, kept 6), 10 lines of which the outer two are zeros, 3 coils."""
+    rng = np.random.default_rng(0)
+    stored = rng.normal(size=(2, 3, 12, 10, 2)) @ np.array([0.5**0.5, 0.5**0.5 * 1j])
+    stored[..., 5, 5] += 1000  # signal at the centre of k-space
+    stored[..., [0, 9]] = 0
+    reconstruction = np.ones((2, 6, 5), dtype=np.float32)
+    values = {"reconstruction_rss": reconstruction, "ismrmrd_header": HEADER}
+    images = list(read_fastmri(make(kspace=stored.astype(np.complex64), **values)))
+    for image in images:
+        assert image.kspace.dtype == np.complex64
+        assert image.kspace.shape[1:] == (8, 6)
+        assert len(image.kspace) <= 3
+    whole = [np.linalg.norm(image.kspace) for image in images]
+    assert whole[0] / whole[1] == pytest.approx(1, rel=0.1)
+    (one,) = read_fastmri(make(kspace=stored[:1], reconstruction_rss=reconstruction[:1]))
+    assert one.kspace.shape[1:] == (8, 12)  # without a header nothing is cropped
+    (plain,) = read_fastmri(
+        make(kspace=stored[:1], reconstruction_rss=reconstruction[:1]), kspace=False
+    )
+    assert plain.kspace is None
+
+
+def test_kspace_is_in_units_of_the_noise(make):
+    rng = np.random.default_rng(0)
+    stored = 7e-5 * rng.normal(size=(1, 4, 64, 60, 2)) @ np.array([1, 1j])
+    stored[:, :, 30:34, 28:32] += 1
+    one = next(
+        read_fastmri(make(kspace=stored, reconstruction_rss=np.ones((1, 6, 5), dtype=np.float32)))
+    )
+    assert np.mean(np.abs(one.kspace[:, :20]) ** 2) == pytest.approx(1, rel=0.3)
+
+
+def test_partial_fourier_keeps_the_magnitude_only(make):
+    stored = np.ones((1, 3, 12, 10), dtype=np.complex64)
+    stored[..., :3] = 0
+    counter = SkipCounter()
+    path = make(kspace=stored, reconstruction_rss=np.ones((1, 6, 5), dtype=np.float32))
+    (one,) = read_fastmri(path, skipped=counter)
+    assert one.kspace is None
+    assert counter.counts == {"k-space that is not complete": 1}
+
+
+def test_single_coil_files_give_magnitudes(make):
+    stored = np.ones((1, 12, 10), dtype=np.complex64)
+    path = make(kspace=stored, reconstruction_esc=np.ones((1, 6, 5), dtype=np.float32))
+    (one,) = read_fastmri(path)
+    assert one.kspace is None
+    assert one.private
+
+
+def test_kspace_that_is_not_finite_is_refused(make):
+    stored = np.full((1, 3, 12, 10), np.nan, dtype=np.complex64)
+    with pytest.raises(InputError, match="k-space of slice 0 is not finite"):
+        list(
+            read_fastmri(
+                make(kspace=stored, reconstruction_rss=np.ones((1, 6, 5), dtype=np.float32))
+            )
+        )
+
+
+def test_cut_off_file_is_refused(make):
+    path = make(reconstruction_rss=np.random.default_rng(0).normal(size=(9, 64, 64)))
+    path.write_bytes(path.read_bytes()[:60_000])
+    with pytest.raises(InputError, match="file1.h5: not a readable HDF5"):
+        list(read_fastmri(path))

@@ -4,7 +4,7 @@ import pytest
 
 from chpnet_stream.errors import InputError
 from chpnet_training.readers import SkipCounter
-from chpnet_training.readers.nifti import read_nifti
+from chpnet_training.readers.nifti import read_nifti, square_orientations
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def save(path, data, zooms=(1.0, 2.0, 3.0), flip=False):
 
 
 def test_axial_slices_have_anterior_on_top_and_one_scale(tmp_path, volume):
-    images = list(read_nifti(save(tmp_path / "v.nii.gz", volume)))
+    images = list(read_nifti(save(tmp_path / "v.nii.gz", volume), orientations=["axial"]))
     assert len(images) == 11  # the empty slice is left out
     top = images[-1]
     assert top.magnitude.shape == (10, 8)
@@ -52,21 +52,25 @@ def test_coronal_and_sagittal_have_superior_on_top(tmp_path, volume):
 
 def test_affine_decides_the_orientation(tmp_path, volume):
     volume[0] = 120
-    plain = list(read_nifti(save(tmp_path / "a.nii", volume)))
-    flipped = list(read_nifti(save(tmp_path / "b.nii", volume, flip=True)))
+    plain = list(read_nifti(save(tmp_path / "a.nii", volume), orientations=["axial"]))
+    flipped = list(read_nifti(save(tmp_path / "b.nii", volume, flip=True), orientations=["axial"]))
     np.testing.assert_array_equal(plain[3].magnitude, flipped[3].magnitude)
 
 
 def test_step_and_skips(tmp_path, volume):
     counter = SkipCounter()
-    images = list(read_nifti(save(tmp_path / "v.nii", volume), step=3, skipped=counter))
+    images = list(
+        read_nifti(
+            save(tmp_path / "v.nii", volume), orientations=["axial"], step=3, skipped=counter
+        )
+    )
     assert [image.origin.split()[-1] for image in images] == ["3", "6", "9"]
     assert counter.counts == {"nearly empty slice": 1}
 
 
 def test_each_volume_of_a_series_has_its_own_scale(tmp_path, volume):
     series = np.stack([volume, 2 * volume], axis=-1)
-    images = list(read_nifti(save(tmp_path / "v.nii", series)))
+    images = list(read_nifti(save(tmp_path / "v.nii", series), orientations=["axial"]))
     assert len(images) == 22
     np.testing.assert_array_equal(images[5].magnitude, images[16].magnitude)
 
@@ -86,3 +90,25 @@ def test_plane_is_refused(tmp_path):
 def test_unknown_orientation_is_refused(tmp_path, volume):
     with pytest.raises(InputError, match="unknown orientation 'oblique'"):
         list(read_nifti(save(tmp_path / "v.nii", volume), orientations=["oblique"]))
+
+
+@pytest.mark.parametrize(
+    ("zooms", "shape", "expected"),
+    [
+        ((1, 1, 1), (180, 220, 180), ("axial", "coronal", "sagittal")),
+        ((1, 1, 1.2), (180, 220, 160), ("axial", "coronal", "sagittal")),
+        ((0.5, 0.5, 5), (512, 512, 24), ("axial",)),
+        ((4, 0.9, 0.9), (20, 256, 256), ("sagittal",)),
+        ((2, 2, 2), (128, 128, 10), ("axial",)),
+        ((1, 2, 3), (8, 10, 12), ("sagittal",)),
+    ],
+)
+def test_only_directions_with_square_pixels_are_cut(zooms, shape, expected):
+    assert square_orientations(zooms, shape) == expected
+
+
+def test_cut_off_file_is_refused(tmp_path, volume):
+    path = save(tmp_path / "v.nii.gz", np.random.default_rng(0).normal(size=(40, 40, 40)))
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(InputError, match=r"v.nii.gz: not a readable NIfTI"):
+        list(read_nifti(path))

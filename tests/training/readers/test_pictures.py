@@ -3,8 +3,7 @@ import pytest
 from PIL import Image
 
 from chpnet_stream.errors import InputError
-from chpnet_training.readers import SkipCounter
-from chpnet_training.readers.folders import read_array, read_folder, read_image
+from chpnet_training.readers.pictures import read_array, read_image, read_picture
 
 
 @pytest.fixture
@@ -78,22 +77,21 @@ def test_array_with_nan_is_refused(tmp_path):
         read_array(tmp_path / "a.npy")
 
 
-def test_folder_counts_what_it_skips(tmp_path, ramp):
-    (tmp_path / "sub").mkdir()
-    Image.fromarray(ramp).save(tmp_path / "sub" / "good.png")
-    np.save(tmp_path / "array.npy", ramp)
-    whole = (tmp_path / "sub" / "good.png").read_bytes()
+def test_content_decides_between_array_and_image(tmp_path, ramp):
+    Image.fromarray(ramp).save(tmp_path / "a.png")
+    np.save(tmp_path / "b.npy", ramp)
+    (tmp_path / "b.npy").rename(tmp_path / "b.png")
+    assert read_picture(tmp_path / "a.png").magnitude.max() == pytest.approx(ramp.max() / 255)
+    assert read_picture(tmp_path / "b.png").magnitude.max() == 1
+
+
+def test_damaged_files_are_refused(tmp_path, ramp):
+    Image.fromarray(ramp).save(tmp_path / "good.png")
+    whole = (tmp_path / "good.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "fake.jpg").write_text("no picture")
-    (tmp_path / "notes.txt").write_text("hello")
-    counter = SkipCounter()
-    images = list(read_folder(tmp_path, subject_prefix="p-", skipped=counter))
-    assert [image.origin for image in images] == ["array.npy", "sub/good.png"]
-    assert images[1].subject == "p-good"
-    assert counter.counts == {"unreadable": 2, "not an image": 1}
-    assert counter.examples["not an image"] == ["notes.txt"]
-
-
-def test_missing_folder_is_refused(tmp_path):
-    with pytest.raises(InputError, match="no such folder"):
-        list(read_folder(tmp_path / "absent"))
+    for name in ("cut.png", "fake.jpg"):
+        with pytest.raises(InputError, match=f"{name}: not a readable"):
+            read_picture(tmp_path / name)
+    with pytest.raises(InputError, match="can't be read"):
+        read_picture(tmp_path / "absent.png")
