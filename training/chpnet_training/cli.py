@@ -23,6 +23,8 @@ VERBS = {
     "distill": "Train a student with a teacher that learns while it teaches.",
     "student": "Train a student without a teacher.",
     "finetune": "Train a model on, for other data.",
+    "ablate": "Compare ways of teaching: every arm with every seed.",
+    "run": "Do everything in order: data, teacher, student, model, scores.",
     "tune": "Choose how far a model may trust itself, on an image of another kind.",
     "export": "Make a model of a checkpoint: weights, ONNX, card.",
     "evaluate": "Score a model on fully sampled raw data.",

@@ -29,10 +29,10 @@ RESEARCH = "For research; no medical device, and no clinical evaluation was done
 )
 @click.option("--name", help="Name of the model. [default: the recipe's]")
 @click.option(
-    "--bank",
+    "--data",
     type=click.Path(dir_okay=False, path_type=Path),
     required=True,
-    help="The bank it was trained on: sources, licences and counts for the card.",
+    help="The data it was trained on (`chpnet-train prepare`): sources, licences and counts for the card.",
 )
 @click.option(
     "--metrics",
@@ -64,7 +64,7 @@ def command(
     checkpoint: Path,
     out: Path,
     name: str | None,
-    bank: Path,
+    data: Path,
     metrics_file: Path | None,
     noise_factor: float,
     cg_steps: int | None,
@@ -89,7 +89,7 @@ def command(
         checkpoint,
         out,
         name=name,
-        data=_training_data(SourceBank.load(bank).manifest),
+        data=_training_data(SourceBank.load(data).manifest),
         metrics=metrics,
         limits=(*_trained_for(recipe), *limits, RESEARCH),
         training=training,

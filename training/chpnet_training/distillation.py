@@ -12,7 +12,7 @@ from chpnet_stream.network.chpnet import Student
 from chpnet_training.correction import correct
 from chpnet_training.dataset import Batch
 from chpnet_training.feedback import Feedback, pull
-from chpnet_training.hints import CommonSpace
+from chpnet_training.hints import CommonSpace, Steps
 from chpnet_training.losses import charbonnier, image_loss
 from chpnet_training.optimization import GuardedOptimizer
 from chpnet_training.recipe import Recipe
@@ -36,15 +36,13 @@ class Apprentice(nn.Module):
         self.space = space
 
     def forward(
-        self, batch: Batch, teacher_features: list[Tensor]
+        self, batch: Batch, teacher: Steps
     ) -> tuple[list[Tensor], tuple[Tensor, Tensor] | None]:
-        """Images after every iteration, and the losses of `CommonSpace`."""
-        steps = list(self.student.unroll(batch.start, batch.adjoint, batch.normal, batch.noise))
-        images = [image for image, _ in steps]
-        if self.space is None or not teacher_features:
+        """Images after every iteration, and the losses of `CommonSpace` if there is a teacher."""
+        images, steps = unrolled(self.student, batch)
+        if self.space is None or not teacher:
             return images, None
-        features = [feature for _, feature in steps]
-        return images, self.space(features, teacher_features, batch.target - batch.start)
+        return images, self.space(steps, teacher, batch.target)
 
 
 class Lecturer(nn.Module):
@@ -54,10 +52,18 @@ class Lecturer(nn.Module):
         super().__init__()
         self.teacher = teacher
 
-    def forward(self, batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
-        """Images and features after every iteration."""
-        steps = list(self.teacher.unroll(batch.start, batch.adjoint, batch.normal, batch.noise))
-        return [image for image, _ in steps], [feature for _, feature in steps]
+    def forward(self, batch: Batch) -> tuple[list[Tensor], Steps]:
+        """See `unrolled`."""
+        return unrolled(self.teacher, batch)
+
+
+def unrolled(network: Student | SwinTeacher, batch: Batch) -> tuple[list[Tensor], Steps]:
+    """Images after every iteration; and what each began with, with its features."""
+    made = list(network.unroll(batch.start, batch.adjoint, batch.normal, batch.noise))
+    images = [image for image, _ in made]
+    begun = [batch.start, *images[:-1]]
+    features = [feature for _, feature in made]
+    return images, list(zip(begun, features, strict=True))
 
 
 class Distillation:
@@ -132,10 +138,10 @@ class Distillation:
             return self._alone(batch, number, weights)
         self.raw_teacher.gates.learning = self.how.structure
         with torch.set_grad_enabled(self.learns):
-            images, features = self.lecturer(batch)
+            images, steps = self.lecturer(batch)
         self.raw_teacher.gates.learning = False
         taught = images[-1].detach()
-        told = self._student_step(batch, number, weights, images, features)
+        told = self._student_step(batch, number, weights, images, steps)
         student = self._last_image
         sums = self.feedback.sums(student, taught, batch.target)
         self.feedback.add(torch.as_tensor(self.fabric.all_reduce(sums, reduce_op="sum")))
@@ -165,10 +171,10 @@ class Distillation:
         number: int,
         weights: Tensor,
         taught: list[Tensor],
-        features: list[Tensor],
+        steps: Steps,
     ) -> dict[str, float]:
         how = self.how
-        images, hints = self.student.network(batch, features if how.hints > 0 else [])
+        images, hints = self.student.network(batch, steps if how.hints > 0 else [])
         last = images[-1]
         self._last_image = last.detach()
         terms = self._distance(last, batch.target)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import logging
 import warnings
@@ -16,6 +15,7 @@ from chpnet_stream.errors import ModelError
 from chpnet_stream.network.card import ModelCard, TrainingData
 from chpnet_stream.network.chpnet import Student, build_student
 from chpnet_stream.network.denoiser import Denoiser
+from chpnet_training.macs import count_macs
 
 OPSET = 18
 
@@ -118,18 +118,6 @@ def round_to_half(student: Student) -> Student:
     return student
 
 
-def conv_gmac(student: Student, size: int = 320) -> float:
-    """Multiply-accumulates of all convolutions for a `size` x `size` slice, in 10^9."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    shapes = copy.deepcopy(student).to("meta")  # shapes are all that counting needs
-    image = torch.empty(1, student.config.channels, size, size, device="meta")
-    noise = torch.empty(1, 1, 1, 1, device="meta")
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        shapes(image, image, lambda x: x, noise)
-    return float(counter.get_total_flops()) / 2e9
-
-
 def export_model(
     checkpoint: Path,
     folder: Path,
@@ -190,7 +178,7 @@ def export_model(
         weights_sha256=hashlib.sha256(content).hexdigest(),
         onnx_sha256=tuple(sums),
         parameters=sum(p.numel() for p in student.parameters()),
-        gmac_320=round(conv_gmac(student), 3),
+        gmac_320=round(count_macs(student, 320, 320, recipe.student.channels) / 1e9, 3),
         start_iterations=START_ITERATIONS,
         start_regularization=START_REGULARIZATION,
         data=data,

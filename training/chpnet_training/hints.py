@@ -3,8 +3,8 @@
 Features of attention and of convolution do not share coordinates: comparing them directly makes the
 student copy the teacher's architecture, not its knowledge. As in one-for-all distillation (Hao et
 al., arXiv 2310.19444, which projects features to logits), both are projected to what they say about
-the task: the change of the starting image that they imply. The teacher's projection learns that
-from the truth, so the common space can't collapse; the student's learns to say the same.
+the task: the image that the network would give if it stopped here. The teacher's projection learns
+that from the truth, so the common space can't collapse; the student's learns to say the same.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from chpnet_training.losses import charbonnier
+
+Steps = list[tuple[Tensor, Tensor]]
+"""Of every iteration: the image that it begins with, and its features."""
 
 
 class Projection(nn.Module):
@@ -28,6 +31,9 @@ class Projection(nn.Module):
         super().__init__()
         self.project = nn.Conv2d(width, channels * fold**2, 1)
         self.shuffle = nn.PixelShuffle(fold)
+        with torch.no_grad():  # at first, both say what they began with
+            for parameter in self.project.parameters():
+                parameter.zero_()
 
     def forward(self, features: Tensor, rows: int, columns: int) -> Tensor:
         """Project, and cut the padding below and to the right."""
@@ -72,29 +78,32 @@ class CommonSpace(nn.Module):
             Projection(teacher_width, channels, teacher_fold) for _ in range(teacher_iterations)
         )
 
-    def forward(
-        self, student: list[Tensor], teacher: list[Tensor], change: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, student: Steps, teacher: Steps, truth: Tensor) -> tuple[Tensor, Tensor]:
         """Compare features in the common space.
 
         Args:
-            student: Features of every iteration; the gradient of the transfer goes here.
-            teacher: Features of every iteration; no gradient goes here.
-            change: Truth minus start, `batch channels y x`: what the space is anchored to.
+            student: Of every iteration the image that it began with and its features; the
+                gradient of the transfer goes here.
+            teacher: The same of the teacher; no gradient goes here.
+            truth: `batch channels y x`: what the space is anchored to.
 
         Returns:
             The transfer loss of the student, and the loss of the anchor; each `batch`.
         """
-        rows, columns = change.shape[2:]
+        rows, columns = truth.shape[2:]
         said = [
-            project(features.detach(), rows, columns)
-            for project, features in zip(self.teacher, teacher, strict=True)
+            begun.detach() + project(features.detach(), rows, columns)
+            for project, (begun, features) in zip(self.teacher, teacher, strict=True)
         ]
-        anchor = torch.stack([charbonnier(image, change) for image in said]).mean(dim=0)
+        anchor = torch.stack([charbonnier(image, truth) for image in said]).mean(dim=0)
+        heard = [
+            begun + project(features, rows, columns)
+            for project, (begun, features) in zip(self.student, student, strict=True)
+        ]
         transfer = torch.stack(
             [
-                charbonnier(project(features, rows, columns), said[pair].detach())
-                for project, features, pair in zip(self.student, student, self.pairs, strict=True)
+                charbonnier(image, said[pair].detach())
+                for image, pair in zip(heard, self.pairs, strict=True)
             ]
         ).mean(dim=0)
         return transfer, anchor

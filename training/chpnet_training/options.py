@@ -114,6 +114,11 @@ def device_options(command: F) -> F:
         click.option(
             "--threads", type=click.IntRange(1), help="Threads of the network. [default: all]"
         ),
+        click.option(
+            "--cache",
+            type=click.Path(file_okay=False, path_type=Path),
+            help="Folder of slices that are simulated once (data.fixed). [default: in --out]",
+        ),
         click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON."),
     )
     for option in reversed(options):
@@ -147,7 +152,7 @@ def make_materials(data: Path, out: Path, how: dict[str, Any]) -> Materials:
         precision=how["precision"],
     )
     fabric.launch()
-    return Materials(fabric, data, out, workers=how["workers"])
+    return Materials(fabric, data, out, cache=how["cache"], workers=how["workers"])
 
 
 def run_and_report(

@@ -1,0 +1,289 @@
+"""The report of an ablation: tables as Markdown and JSON, curves and pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chpnet_training.ablation import runs_of
+from chpnet_training.study import Study
+
+ORDER = ("start", "unet", "none", "frozen", "dynamic-parameters", "dynamic", "teacher")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Scores of one arm under one condition.
+
+    Attributes:
+        arm: Name of the arm.
+        condition: Name of the condition.
+        seeds: Number of seeds.
+        psnr: Mean over seeds of the mean over slices, dB.
+        psnr_spread: Sample standard deviation over seeds, dB (NaN for one seed).
+        ssim: Mean.
+        ssim_spread: As above.
+        nmse: Mean.
+        gap_closed: (S - S_none) / (T - S_none) of the PSNR, T the teacher before it taught.
+    """
+
+    arm: str
+    condition: str
+    seeds: int
+    psnr: float
+    psnr_spread: float
+    ssim: float
+    ssim_spread: float
+    nmse: float
+    gap_closed: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What one arm has over another, seed by seed.
+
+    Attributes:
+        arm: The one.
+        over: The other.
+        condition: Name of the condition.
+        psnr: Mean over seeds of the difference, dB.
+        spread: Its sample standard deviation over seeds, dB.
+        every_seed: Whether it has the same sign for every seed.
+    """
+
+    arm: str
+    over: str
+    condition: str
+    psnr: float
+    spread: float
+    every_seed: bool
+
+
+def summarise(rows: Sequence[dict[str, Any]]) -> list[Cell]:
+    """The table of a study from the rows of its `scores.csv`."""
+    means = _by_seed(rows)
+    cells = []
+    for (condition, arm), seeds in means.items():
+        columns = {name: [seed[name] for seed in seeds.values()] for name in ("psnr", "ssim")}
+        cells.append(
+            Cell(
+                arm,
+                condition,
+                len(seeds),
+                statistics.fmean(columns["psnr"]),
+                _spread(columns["psnr"]),
+                statistics.fmean(columns["ssim"]),
+                _spread(columns["ssim"]),
+                statistics.fmean(seed["nmse"] for seed in seeds.values()),
+                _gap_closed(means, condition, arm),
+            )
+        )
+    places = {name: place for place, name in enumerate(ORDER)}
+    return sorted(cells, key=lambda c: (c.condition, places.get(c.arm, len(ORDER)), c.arm))
+
+
+def differences(rows: Sequence[dict[str, Any]]) -> list[Difference]:
+    """Dynamic over none, over frozen, and over dynamic parameters; frozen over none."""
+    means = _by_seed(rows)
+    pairs = [("frozen", "none"), ("dynamic-parameters", "none"), ("dynamic", "none")]
+    pairs += [("dynamic", "frozen"), ("dynamic", "dynamic-parameters")]
+    found = []
+    for condition in dict.fromkeys(row["condition"] for row in rows):
+        for arm, over in pairs:
+            ours, theirs = means.get((condition, arm), {}), means.get((condition, over), {})
+            values = [ours[s]["psnr"] - theirs[s]["psnr"] for s in ours if s in theirs]
+            if values:
+                same = all(v > 0 for v in values) or all(v < 0 for v in values)
+                mean = statistics.fmean(values)
+                found.append(Difference(arm, over, condition, mean, _spread(values), same))
+    return found
+
+
+def _by_seed(
+    rows: Sequence[dict[str, Any]],
+) -> dict[tuple[str, str], dict[float, dict[str, float]]]:
+    """Means over slices, by condition and arm, then seed."""
+    sums: dict[tuple[str, str], dict[float, list[dict[str, Any]]]] = {}
+    for row in rows:
+        arms = sums.setdefault((row["condition"], row["arm"]), {})
+        arms.setdefault(row["seed"], []).append(row)
+    return {
+        key: {
+            seed: {
+                name: statistics.fmean(row[name] for row in group)
+                for name in ("psnr", "ssim", "nmse")
+            }
+            for seed, group in seeds.items()
+        }
+        for key, seeds in sums.items()
+    }
+
+
+def _gap_closed(
+    means: dict[tuple[str, str], dict[float, dict[str, float]]], condition: str, arm: str
+) -> float:
+    none, teacher = means.get((condition, "none")), means.get((condition, "teacher"))
+    if none is None or teacher is None:
+        return float("nan")
+    base = statistics.fmean(seed["psnr"] for seed in none.values())
+    top = statistics.fmean(seed["psnr"] for seed in teacher.values())
+    ours = statistics.fmean(seed["psnr"] for seed in means[(condition, arm)].values())
+    return (ours - base) / (top - base) if top > base else float("nan")
+
+
+def _spread(values: Sequence[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else float("nan")
+
+
+def write_report(
+    study: Study,
+    rows: Sequence[dict[str, Any]],
+    folder: Path,
+    out: Path,
+    footer: str = "",
+) -> list[Path]:
+    """Write `NAME.md`, `NAME.json`, `NAME-curves.png` and, if it fits, `NAME-images.png`.
+
+    Args:
+        study: The study.
+        rows: Its scores.
+        folder: Its folder.
+        out: Where to write.
+        footer: Last paragraph: hardware, versions, command.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    cells, contrasts = summarise(rows), differences(rows)
+    files = [out / f"{study.name}.md", out / f"{study.name}.json", out / f"{study.name}-curves.png"]
+    files[0].write_text(_markdown(study, cells, contrasts, footer), encoding="utf-8")
+    content = {
+        "study": study.model_dump(mode="json"),
+        "cells": [vars(cell) for cell in cells],
+        "differences": [vars(item) for item in contrasts],
+    }
+    files[1].write_text(json.dumps(content, indent=1, allow_nan=True) + "\n", encoding="utf-8")
+    draw_curves(study, folder, files[2])
+    return files
+
+
+def _markdown(
+    study: Study,
+    cells: Sequence[Cell],
+    contrasts: Sequence[Difference],
+    footer: str,
+) -> str:
+    lines = [f"# {study.title or study.name}", ""]
+    for condition in study.conditions:
+        lines += [f"## {condition.name}", ""]
+        lines += [
+            "| arm | seeds | PSNR (dB) | SSIM | NMSE | gap closed |",
+            "|---|---:|---:|---:|---:|---:|",
+        ]
+        for cell in cells:
+            if cell.condition == condition.name:
+                lines.append(
+                    f"| {cell.arm} | {cell.seeds} | {_pm(cell.psnr, cell.psnr_spread, 2)} | "
+                    f"{_pm(cell.ssim, cell.ssim_spread, 4)} | {cell.nmse:.4f} | "
+                    f"{_percent(cell.gap_closed)} |"
+                )
+        lines += [
+            "",
+            "| difference of PSNR, seed by seed | dB | same sign for every seed |",
+            "|---|---:|---|",
+        ]
+        for item in contrasts:
+            if item.condition == condition.name:
+                lines.append(
+                    f"| {item.arm} over {item.over} | {_pm(item.psnr, item.spread, 2, sign=True)} | "
+                    f"{'yes' if item.every_seed else 'no'} |"
+                )
+        lines.append("")
+    lines += [
+        "The spread is the standard deviation over seeds; each seed's score is the mean over "
+        f"{study.test_slices} held-back slices. *gap closed* is (S - none) / (teacher - none), with "
+        "the teacher as it was before it taught; *teacher after ...* is the same teacher when the "
+        "student was done.",
+        "",
+        "## What was trained",
+        "",
+        _table_of_runs(study),
+        "",
+    ]
+    if footer:
+        lines += [footer, ""]
+    return "\n".join(lines)
+
+
+def _table_of_runs(study: Study) -> str:
+    from chpnet_training.macs import macs_of_recipe
+    from chpnet_training.runs import build_network
+
+    recipe = study.recipe
+    lines = ["| network | parameters | MMAC a slice | steps |", "|---|---:|---:|---:|"]
+    for name in ("student", "teacher", *(("unet",) if study.unet else ())):
+        network = build_network(recipe, name)
+        size = sum(p.numel() for p in network.parameters())
+        steps = (recipe.for_teacher() if name == "teacher" else recipe).optimizer.steps
+        macs = macs_of_recipe(network, recipe)
+        lines.append(f"| {name} | {size:,} | {macs / 1e6:,.0f} | {steps:,} |")
+    return "\n".join(lines)
+
+
+def _pm(mean: float, spread: float, digits: int, *, sign: bool = False) -> str:
+    value = f"{mean:+.{digits}f}" if sign else f"{mean:.{digits}f}"
+    return value if spread != spread else f"{value} ± {spread:.{digits}f}"
+
+
+def _percent(value: float) -> str:
+    return "–" if value != value else f"{100 * value:.0f} %"
+
+
+def draw_curves(study: Study, folder: Path, path: Path) -> None:
+    """Validation PSNR of all arms, usefulness, correction and open blocks over the steps."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 7))
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(2, 2).ravel()
+    views = (
+        ("psnr", "validation PSNR (dB), averaged weights"),
+        ("train_usefulness", "usefulness of the teaching"),
+        ("train_corrected", "share of the teacher's error energy corrected"),
+        ("train_open_blocks", "open blocks of the teacher"),
+    )
+    colours = {arm: f"C{i}" for i, arm in enumerate([*study.arms, "unet", "teacher"])}
+    for axes, (column, title) in zip(grid, views, strict=True):
+        labelled: set[str] = set()
+        for run in runs_of(study):
+            if run.arm == "teacher":
+                continue
+            steps, values = _curve(folder / run.name / "validation.csv", column)
+            if not values:
+                continue
+            label = run.arm if run.arm not in labelled else None
+            labelled.add(run.arm)
+            axes.plot(steps, values, color=colours[run.arm], label=label, linewidth=1)
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("step")
+        axes.grid(alpha=0.3)
+        if labelled:
+            axes.legend(fontsize=8)
+    _, teacher = _curve(folder / "teacher" / "validation.csv", "psnr")
+    if teacher:
+        grid[0].axhline(teacher[-1], color="black", linestyle="--", linewidth=1)
+        grid[0].annotate("teacher, before teaching", (0, teacher[-1]), fontsize=8, va="bottom")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110, metadata={"Software": "chpnet-train"})
+
+
+def _curve(path: Path, column: str) -> tuple[list[float], list[float]]:
+    if not path.exists():
+        return [], []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row.get(column)]
+    return [float(row["step"]) for row in rows], [float(row[column]) for row in rows]

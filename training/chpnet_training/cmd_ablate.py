@@ -1,0 +1,138 @@
+"""`chpnet-train ablate`: does the teacher help, and what of it? Every arm with every seed."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from chpnet_stream.cli.formatter import show_list
+from chpnet_training.options import Duration, data_option
+
+COLUMNS = ("condition", "arm", "seeds", "psnr_db", "spread_db", "ssim", "nmse", "gap_closed")
+
+
+@click.command("ablate")
+@click.argument("study", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="A.B=VALUE",
+    help="Replace a setting of the study, such as seeds=[0,1] or recipe.optimizer.steps=100.",
+)
+@data_option
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Folder of the study; runs found there are continued, finished ones are kept.",
+)
+@click.option(
+    "--report",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the report. [default: in --out]",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Runs at a time, each a process.",
+)
+@click.option(
+    "--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of each run."
+)
+@click.option("--max-time", type=Duration(), help="Stop at checkpoints after this time: 45m, 2h.")
+@click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
+def command(
+    study: Path,
+    settings: tuple[str, ...],
+    data: Path,
+    out: Path,
+    report: Path | None,
+    jobs: int,
+    threads: int,
+    max_time: float | None,
+    as_json: bool,
+) -> None:
+    """Train the arms of the YAML file STUDY with all its seeds, and compare them.
+
+    The arms differ in the section `distillation` only: data, masks, order, steps and the first
+    weights are the same for the same seed. The same command again goes on where it was stopped. The
+    report (Markdown, JSON, curves, pictures) is written from whatever is finished.
+    """
+    from chpnet_training.ablation import score_all, train_all
+    from chpnet_training.ablation_pictures import draw_images
+    from chpnet_training.ablation_report import summarise, write_report
+    from chpnet_training.machine import describe_machine
+    from chpnet_training.study import load_study
+
+    wanted = load_study(study, settings)
+    out.mkdir(parents=True, exist_ok=True)
+    with _Status() as status:
+        finished = train_all(
+            wanted,
+            data,
+            out,
+            jobs=jobs,
+            threads=threads,
+            deadline=None if max_time is None else time.monotonic() + max_time,
+            progress=status,
+        )
+        status("scoring", 0, 0)
+        rows = score_all(wanted, data, out)
+    place = report or out
+    options = "".join(f" --set {setting}" for setting in settings)
+    footer = (
+        f"Made by `chpnet-train ablate {study.as_posix()}{options} --data DATA --out OUT --jobs "
+        f"{jobs} --threads {threads}`, DATA by `chpnet-train prepare`. {describe_machine()}"
+    )
+    write_report(wanted, rows, out, place, footer)
+    draw_images(wanted, data, out, place / f"{wanted.name}-images.png")
+    table: list[dict[str, Any]] = [
+        {
+            "condition": cell.condition,
+            "arm": cell.arm,
+            "seeds": cell.seeds,
+            "psnr_db": cell.psnr,
+            "spread_db": cell.psnr_spread,
+            "ssim": cell.ssim,
+            "nmse": cell.nmse,
+            "gap_closed": cell.gap_closed,
+        }
+        for cell in summarise(rows)
+    ]
+    show_list(table, title=f"Study {wanted.name}", columns=COLUMNS, as_json=as_json)
+    if not finished:
+        click.echo("not finished: the same command continues from here", err=True)
+
+
+class _Status:
+    """What runs now, on a terminal; elsewhere a line for every finished run."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=True)
+        self._status = self._console.status("starting")
+        self._done = -1
+
+    def __enter__(self) -> _Status:
+        if self._console.is_terminal:
+            self._status.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._console.is_terminal:
+            self._status.stop()
+
+    def __call__(self, text: str, done: int, total: int) -> None:
+        """Show the runs that run, and how many are done."""
+        if self._console.is_terminal:
+            self._status.update(f"{done} of {total} runs done; {text}")
+        elif done != self._done and total:
+            click.echo(f"{done} of {total} runs done", err=True)
+            self._done = done

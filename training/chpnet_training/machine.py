@@ -1,0 +1,32 @@
+"""The machine that numbers were measured on, in a sentence."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+
+def describe_machine() -> str:
+    """Processor, cores or GPU, and versions. No host name, no paths."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0))
+    where = f"{processor()}, {cores} cores"
+    if torch.cuda.is_available():
+        where += f", {torch.cuda.get_device_name()}"
+    return (
+        f"Measured on {where}; Python {platform.python_version()}, torch {version('torch')}, "
+        f"lightning {version('lightning')}."
+    )
+
+
+def processor() -> str:
+    """Name of the processor."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in text.splitlines() if "model name" in line]
+    return names[0] if names else platform.machine()
