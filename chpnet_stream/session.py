@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -33,6 +34,9 @@ from chpnet_stream.scan.noise import NoiseScan
 from chpnet_stream.scan.slices import Slice, SliceAssembler
 
 WINDOW_PERCENTILE = 99.8
+
+_WARM: weakref.WeakKeyDictionary[Engine, set[tuple[int, int]]] = weakref.WeakKeyDictionary()
+"""Matrices that engines have run already."""
 
 logger = logging.getLogger(__name__)
 
@@ -102,27 +106,8 @@ class Session:
         self._number = 0
         self._network_failed = False
         if engine is not None:
-            self._warm_up(engine)
-
-    def _warm_up(self, engine: Engine) -> None:
-        """Run the network once on zeros of the scan's matrix: libraries, memory, kernels.
-
-        A network that loads but can't run here is told of; the slices then go out by CG-SENSE.
-        """
-        encoding = next(e for e in self.header.encodings if not e.problems())
-        rows, columns = encoding.encoded.matrix[1], encoding.cropped(0)
-        try:
-            with torch.inference_mode():
-                maps = torch.ones((1, rows, columns), dtype=torch.complex64, device=engine.device)
-                image = torch.zeros(
-                    (1, engine.card.student.channels, rows, columns), device=engine.device
-                )
-                noise = torch.ones((1, 1, 1, 1), device=engine.device)
-                weights = torch.ones(rows, device=engine.device)
-                normal = ColumnNormal(ColumnSense(maps, weights))
-                engine.run(Problem(image, image, normal, noise))
-        except (EngineError, RuntimeError, MemoryError) as error:
-            logger.warning("the network failed in its dry run: %s", first_line(error))
+            encoding = next(e for e in header.encodings if not e.problems())
+            warm_up(engine, encoding.encoded.matrix[1], encoding.cropped(0))
 
     def feed(self, item: Any, received_at: float | None = None) -> list[SessionImage]:
         """Take one acquisition; returns the images that it completes.
@@ -299,3 +284,27 @@ class Session:
             "ChpnetNoiseLevel": self.reconstructor.calibration.noise_source,
             "ChpnetMissingLines": None if data.complete else data.missing_lines,
         }
+
+
+def warm_up(engine: Engine, rows: int, columns: int) -> None:
+    """Run a network for k-space once on zeros of a matrix: libraries, memory, kernels.
+
+    Done once for an engine and a matrix. A network that loads but can't run here is told of; the
+    slices then go out by CG-SENSE.
+    """
+    done = _WARM.setdefault(engine, set())
+    if (rows, columns) in done:
+        return
+    try:
+        with torch.inference_mode():
+            maps = torch.ones((1, rows, columns), dtype=torch.complex64, device=engine.device)
+            image = torch.zeros(
+                (1, engine.card.student.channels, rows, columns), device=engine.device
+            )
+            noise = torch.ones((1, 1, 1, 1), device=engine.device)
+            weights = torch.ones(rows, device=engine.device)
+            normal = ColumnNormal(ColumnSense(maps, weights))
+            engine.run(Problem(image, image, normal, noise))
+        done.add((rows, columns))
+    except (EngineError, RuntimeError, MemoryError) as error:
+        logger.warning("the network failed in its dry run: %s", first_line(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,6 +33,8 @@ class Scan:
         kind: What comes in.
         engines: Networks that are loaded, and where to load others.
         defaults: Properties that hold where the configuration doesn't say otherwise.
+        name: Who it is, for the log.
+        patience: Seconds within which the header must have come; 0 for any time.
     """
 
     def __init__(
@@ -40,11 +43,15 @@ class Scan:
         kind: Kind,
         engines: EnginePool | None = None,
         defaults: Mapping[str, str] | None = None,
+        name: str = "",
+        patience: float = 0.0,
     ) -> None:
         self.connection = connection
         self.kind = kind
         self.engines = engines or EnginePool()
         self.defaults = dict(defaults or {})
+        self.name = name or kind
+        self.patience = patience
         self.metrics: SessionMetrics | None = None
         self._started = time.monotonic()
 
@@ -59,13 +66,13 @@ class Scan:
             run_scan(self.connection, lambda: self._handler(options))
         except Exception as error:
             self.connection.fail(tell(error))
-            logger.error("%s: failed after %s: %s", self.kind, self._done(), tell(error))
+            logger.error("%s: failed after %s: %s", self.name, self._done(), tell(error))
             raise
-        logger.info("%s: done, %s", self.kind, self._done())
+        logger.info("%s: done, %s", self.name, self._done())
 
     def _begin(self) -> ReconstructionOptions:
         """Options of the scan; what can't be done is refused before anything heavy is loaded."""
-        self.connection.greet()
+        self._greet()
         properties = {**self.defaults, **self.connection.properties}
         options = ReconstructionOptions.from_properties(properties)
         if options.image_type == "complex" and options.dtype == "uint16":
@@ -76,6 +83,18 @@ class Scan:
         if self.kind != "images":
             self.connection.header.check()
         return options
+
+    def _greet(self) -> None:
+        if not self.patience:
+            self.connection.greet()
+            return
+        timer = threading.Timer(self.patience, self.connection.hang_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            self.connection.greet()
+        finally:
+            timer.cancel()
 
     def _handler(self, options: ReconstructionOptions) -> Handler:
         """The handler of the scan; imports torch and loads the model."""

@@ -1,1 +1,1 @@
-"""What Gadgetron starts: `<execute name="chpnet_gadgets.acquisitions" target="reconstruct" .../>`."""
+"""What Gadgetron starts; in a chain: `<execute name="chpnet_gadgets.acquisitions" .../>`."""

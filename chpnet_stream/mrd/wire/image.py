@@ -55,12 +55,12 @@ class WireImage(ismrmrd.Image):
         ismrmrd.Image.meta.fset(self, value)
 
     @property
-    def attributes(self) -> bytes:
-        """The meta as bytes for the wire."""
+    def unchanged(self) -> bytes | None:
+        """The meta as they came; None if they have been changed since."""
         raw = self._attributes
-        if raw is not None and (not self._parsed or _parse(raw) == self.meta):
+        if raw is None or not self._parsed or _parse(raw) == self.meta:
             return raw
-        return str(self.meta.serialize()).encode("utf-8")
+        return None
 
 
 def read_image(reader: ByteReader) -> WireImage:
@@ -92,11 +92,9 @@ def read_image(reader: ByteReader) -> WireImage:
 def image_parts(image: Any) -> list[Part]:
     """The bytes of `read_image`, for any `ismrmrd.Image`."""
     head = image.getHead()
-    if isinstance(image, WireImage):
-        attributes = image.attributes
-    else:
-        attributes = image.attribute_string.encode("utf-8")
-    if len(attributes.rstrip(b"\0")) != head.attribute_string_len:
+    attributes = image.unchanged if isinstance(image, WireImage) else None
+    if attributes is None:
+        attributes = str(image.meta.serialize()).encode("utf-8")
         head.attribute_string_len = len(attributes)
     pixels = image.data.astype(PIXELS[head.data_type], copy=False)
     return [bytes(head), UINT64.pack(len(attributes)), attributes, samples_part(np.asarray(pixels))]
