@@ -32,7 +32,8 @@ from chpnet_stream.scan.noise import NoiseScan
 from chpnet_stream.scan.slices import Slice, SliceAssembler
 from chpnet_stream.simulation.options import SimulationOptions
 from chpnet_stream.simulation.scan import simulate_scan
-from chpnet_training.export import conv_gmac, export_model
+from chpnet_training.export import export_model
+from chpnet_training.macs import count_macs
 from chpnet_training.recipe import load_recipe
 
 ENGINES = ("onnx", "pytorch")
@@ -242,7 +243,7 @@ def _heading(
         {
             "network": "chpnet (paper size)",
             "parameters": f"{sum(p.numel() for p in paper.parameters()):,}",
-            "GMAC at 320 x 320": conv_gmac(build_student(config)),
+            "GMAC at 320 x 320": count_macs(build_student(config), 320, 320) / 1e9,
             "iterations": config.iterations,
             "weights": "random",
         },

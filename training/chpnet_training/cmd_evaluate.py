@@ -64,6 +64,13 @@ SHOWN = (
     show_default=True,
     help="Runs whose median time is shown, after one to warm up.",
 )
+@click.option(
+    "--network",
+    "networks",
+    multiple=True,
+    metavar="LABEL=CHECKPOINT[:NETWORK]",
+    help="Also score a network of a training run (student, teacher or unet); repeatable.",
+)
 @click.option("--bart/--no-bart", default=True, help="Run BART's methods, where it is installed.")
 @click.option(
     "--out",
@@ -80,6 +87,7 @@ def command(
     calibration_lines: int,
     engine: str,
     repeats: int,
+    networks: tuple[str, ...],
     bart: bool,
     out: Path | None,
     as_json: bool,
@@ -96,6 +104,7 @@ def command(
 
     from chpnet_stream.engines.choice import make_engine
     from chpnet_stream.network.weights import find_model
+    from chpnet_training.checkpoint_engine import parse_networks
     from chpnet_training.evaluation import average, evaluate_scan, find_scan
 
     loaded = make_engine(engine, find_model(model))
@@ -110,6 +119,7 @@ def command(
             calibration_lines=calibration_lines,
             repeats=repeats,
             bart=bart,
+            others=parse_networks(networks),
             progress=lambda name: status.update(name),
         )
     table = average(rows)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import shutil
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -96,6 +96,7 @@ def evaluate_scan(
     calibration_lines: int = 24,
     repeats: int = 5,
     bart: bool = True,
+    others: Mapping[str, Engine] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> list[Evaluation]:
     """Score all methods on every slice of a fully sampled scan.
@@ -108,6 +109,7 @@ def evaluate_scan(
         calibration_lines: Lines around the centre that are kept as well.
         repeats: Runs whose median time is taken, after one that is not counted.
         bart: Run BART's methods too, where the program is installed.
+        others: More networks to score in the same way, by label.
         progress: Called with the name of each method before it runs.
 
     Raises:
@@ -136,6 +138,10 @@ def evaluate_scan(
         for method in OWN_METHODS:
             tell(method)
             found.append(_own(method, noise, engine, short, reference, inside, repeats))
+        for label, other in (others or {}).items():
+            tell(label)
+            row = _own("chpnet", noise, other, short, reference, inside, repeats)
+            found.append(replace(row, method=label))
         if bart:
             matrix, maps = (part.cpu() for part in (sensitivities.matrix, sensitivities.maps))
             kspace = torch.einsum("vc,cyx->vyx", matrix, torch.from_numpy(short.kspace)).numpy()
