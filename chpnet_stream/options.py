@@ -1,71 +1,99 @@
-"""Settings of a reconstruction: one schema for the command line and for every other door."""
+"""Settings of a reconstruction as the program holds them; `schema` describes each."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from chpnet_stream.errors import ConfigurationError
+from chpnet_stream.near import hint, nearest
+from chpnet_stream.schema import SETTINGS, Setting
+
+
+def _as_described(name: str) -> Any:
+    """Default, limits and description of a field, from the schema."""
+    setting = SETTINGS[name]
+    limits: dict[str, Any] = {}
+    if isinstance(setting.default, str):
+        limits = {} if setting.choices else {"min_length": 1}
+    elif not isinstance(setting.default, bool):
+        limits = {"ge": setting.least, "le": setting.most}
+    if isinstance(setting.default, float):
+        limits["allow_inf_nan"] = False
+    return Field(setting.default, description=setting.description, **limits)
 
 
 class ReconstructionOptions(BaseModel):
-    """What to reconstruct, by what, and how the images are told to the peer."""
+    """What to reconstruct, by what, and how the images are told to the peer.
+
+    The fields are described in `chpnet_stream.schema.SETTINGS`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    method: Literal["chpnet", "cg-sense", "zero-filled", "rss"] = Field(
-        "chpnet", description="reconstruction that is sent"
-    )
-    model: str = Field("chpnet-rt", description="name of an installed model, or a card (.json)")
-    engine: Literal["auto", "onnx", "pytorch"] = Field("auto", description="inference engine")
-    virtual_coils: int = Field(8, ge=1, le=64, description="most coils after compression")
-    series: int = Field(1, ge=1, le=65535, description="image_series_index of the images")
-    flip_rows: bool = Field(False, description="reverse the order of image rows")
-    flip_columns: bool = Field(False, description="reverse the order of image columns")
-    deadline_ms: float = Field(
-        0.0,
-        ge=0,
-        description="time from a slice's last readout to its image, after which the conventional "
-        "image is sent; 0: no deadline",
-    )
-    on_error: Literal["fallback", "error", "baseline-only"] = Field(
-        "fallback",
-        description="when the network fails on a slice: send the conventional image, end the scan "
-        "with an error, or send conventional images from there on",
-    )
-    send_baseline: bool = Field(
-        False, description="send the conventional images too, as a series of their own"
-    )
-    baseline_series: int = Field(
-        2, ge=1, le=65535, description="image_series_index of the conventional images"
-    )
-    image_type: Literal["magnitude", "complex"] = Field(
-        "magnitude", description="magnitudes, or complex images with their phase"
-    )
-    dtype: Literal["float32", "uint16"] = Field("float32", description="pixels of magnitudes")
+    method: Literal["chpnet", "cg-sense", "zero-filled", "rss"] = _as_described("method")
+    model: str = _as_described("model")
+    engine: Literal["auto", "onnx", "pytorch"] = _as_described("engine")
+    deadline_ms: float = _as_described("deadline_ms")
+    on_error: Literal["fallback", "error", "baseline-only"] = _as_described("on_error")
+    send_baseline: bool = _as_described("send_baseline")
+    series: int = _as_described("series")
+    baseline_series: int = _as_described("baseline_series")
+    image_type: Literal["magnitude", "complex"] = _as_described("image_type")
+    dtype: Literal["float32", "uint16"] = _as_described("dtype")
+    virtual_coils: int = _as_described("virtual_coils")
+    flip_rows: bool = _as_described("flip_rows")
+    flip_columns: bool = _as_described("flip_columns")
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> ReconstructionOptions:
+        """Refuse settings that can't be had together.
+
+        Raises:
+            ConfigurationError: As said.
+        """
+        if self.image_type == "complex" and self.dtype == "uint16":
+            raise ConfigurationError(
+                "found image_type=complex with dtype=uint16, expected float32 for complex images; "
+                "leave one of them out"
+            )
+        if self.send_baseline and self.series == self.baseline_series:
+            raise ConfigurationError(
+                f"found series={self.series} and baseline_series={self.baseline_series}, expected "
+                "two different numbers with send_baseline; change one of them"
+            )
+        return self
 
     @classmethod
     def from_properties(cls, properties: Mapping[str, str]) -> ReconstructionOptions:
         """Options from the properties of a configuration; those not named have their defaults.
 
+        Choices and booleans are read in upper and lower case, booleans as true, false, yes, no, 1
+        and 0.
+
         Raises:
-            ConfigurationError: An unknown property (the near name is told), or a bad value.
+            ConfigurationError: An unknown property (the near name is told), a value that can't be
+                read, or values that don't go together.
         """
         for name in properties:
-            if name not in cls.model_fields:
-                near = difflib.get_close_matches(name, cls.model_fields, n=1)
-                known = ", ".join(cls.model_fields)
-                hint = f"did you mean '{near[0]}'?" if near else f"there are: {known}"
-                raise ConfigurationError(f"unknown property '{name}', {hint}")
+            if name not in SETTINGS:
+                raise ConfigurationError(f"unknown property '{name}'; {hint(name, SETTINGS)}")
+        values = {name: _plain(SETTINGS[name], text) for name, text in properties.items()}
         try:
-            return cls.model_validate(dict(properties))
+            return cls.model_validate(values)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "the properties"
+            name = str(error.errors()[0]["loc"][0])
+            setting = SETTINGS[name]
+            near = nearest(properties[name], setting.choices)
             raise ConfigurationError(
-                f"property {where}: found '{first['input']}', expected: {first['msg']}; fix the "
-                "configuration"
+                f"property {name}: found '{properties[name]}', expected {setting.expected}"
+                f"{f'; did you mean {near!r}?' if near else ''}"
             ) from error
+
+
+def _plain(setting: Setting, text: str) -> str:
+    """The text of a value as pydantic takes it."""
+    text = text.strip()
+    return text.lower() if setting.choices or isinstance(setting.default, bool) else text

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chpnet_stream.errors import ModelError
+from chpnet_stream.near import hint
 from chpnet_stream.network.card import ModelCard
 
 if TYPE_CHECKING:
@@ -90,10 +90,9 @@ def find_model(name: str | Path) -> Model:
         path = MODELS / f"{name}.json"
         if not path.is_file():
             known = installed_models()
-            near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"installed: {', '.join(known)}"
             raise ModelError(
-                f"expected an installed model or a card (.json), found '{name}'; {hint}"
+                f"expected an installed model or a card (.json), found '{name}'; "
+                f"{hint(str(name), known, 'installed')}"
             )
     try:
         card = ModelCard.model_validate_json(path.read_bytes())

@@ -1,0 +1,164 @@
+"""Every setting of a reconstruction, described once: for properties, options and the docs.
+
+Imports nothing, since `chpnet-stream --help` reads it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KSPACE = ("acquisitions", "buffers")
+EVERY = (*KSPACE, "images")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting.
+
+    Attributes:
+        name: As a property of a chain; as an option with `--` and dashes.
+        default: Its value where nothing is said. Its type is the setting's type.
+        description: What it does, in a sentence or two.
+        choices: The values of a text that has only these.
+        least: Smallest number.
+        most: Largest number, where there is one.
+        unit: Of a number.
+        gadgets: The gadgets that heed it.
+    """
+
+    name: str
+    default: str | bool | int | float
+    description: str
+    choices: tuple[str, ...] = ()
+    least: int = 0
+    most: int | None = None
+    unit: str = ""
+    gadgets: tuple[str, ...] = EVERY
+
+    @property
+    def expected(self) -> str:
+        """Which values it takes, in words."""
+        if self.choices:
+            *most, last = self.choices
+            return f"{', '.join(most)} or {last}"
+        if isinstance(self.default, bool):
+            return "true or false"
+        if isinstance(self.default, str):
+            return "a text"
+        kind = "a whole number" if isinstance(self.default, int) else "a number"
+        if self.most is None:
+            return f"{kind} of at least {self.least}"
+        return f"{kind} from {self.least} to {self.most}"
+
+    @property
+    def written(self) -> str:
+        """The default as a chain has it."""
+        return text_of(self.default)
+
+
+def text_of(value: object) -> str:
+    """A value as the attribute of a property."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+SETTINGS = {
+    setting.name: setting
+    for setting in (
+        Setting(
+            "method",
+            "chpnet",
+            "Reconstruction that is sent. chpnet falls back to cg-sense where a check fails.",
+            choices=("chpnet", "cg-sense", "zero-filled", "rss"),
+            gadgets=KSPACE,
+        ),
+        Setting(
+            "model",
+            "chpnet-rt",
+            "An installed model (see `chpnet-stream models`) or the .json card of another. Without "
+            "it the images gadget takes the installed model for its task.",
+        ),
+        Setting(
+            "engine",
+            "auto",
+            "Inference engine. auto: PyTorch on a GPU, ONNX Runtime on a CPU.",
+            choices=("auto", "onnx", "pytorch"),
+        ),
+        Setting(
+            "deadline_ms",
+            0.0,
+            "Time from a slice's last readout to its image. A network that is not ready by then is "
+            "given up, and the conventional image goes out (the images gadget: the interpolated "
+            "one). 0: no deadline.",
+            least=0,
+            unit="ms",
+        ),
+        Setting(
+            "on_error",
+            "fallback",
+            "When the network fails on a slice, or its image on a check. fallback: the "
+            "conventional image goes out (the images gadget: the interpolated one). baseline-only: "
+            "conventional images from there on. error: the scan ends with an error.",
+            choices=("fallback", "error", "baseline-only"),
+        ),
+        Setting(
+            "send_baseline",
+            False,
+            "Send the conventional image of every slice too, as a series of its own (the images "
+            "gadget: the image as it came).",
+        ),
+        Setting(
+            "series",
+            1,
+            "image_series_index of the images.",
+            least=1,
+            most=65535,
+            gadgets=KSPACE,
+        ),
+        Setting(
+            "baseline_series",
+            2,
+            "image_series_index of the conventional images.",
+            least=1,
+            most=65535,
+        ),
+        Setting(
+            "image_type",
+            "magnitude",
+            "Magnitudes, or complex images with their phase.",
+            choices=("magnitude", "complex"),
+            gadgets=KSPACE,
+        ),
+        Setting(
+            "dtype",
+            "float32",
+            "Pixels of magnitudes. uint16 has one scale for the whole series (RescaleSlope in the "
+            "meta).",
+            choices=("float32", "uint16"),
+            gadgets=KSPACE,
+        ),
+        Setting(
+            "virtual_coils",
+            8,
+            "Most coils after compression.",
+            least=1,
+            most=64,
+            gadgets=KSPACE,
+        ),
+        Setting(
+            "flip_rows",
+            False,
+            "Reverse the order of image rows (y). The directions in the header stay; the meta "
+            "(ImageColumnDir) tell the flip.",
+            gadgets=KSPACE,
+        ),
+        Setting(
+            "flip_columns",
+            False,
+            "Reverse the order of image columns (x), as above (ImageRowDir).",
+            gadgets=KSPACE,
+        ),
+    )
+}
+"""All settings by name, in the order in which they are told."""
