@@ -18,6 +18,7 @@ import numpy as np
 from chpnet_stream.enhancement import Enhanced, Enhancer
 from chpnet_stream.errors import ModelError, ReconstructionError
 from chpnet_stream.metrics import SessionMetrics
+from chpnet_stream.mrd.wire.image import parse_meta
 from chpnet_stream.mrd.wire.image_array import ImageArray
 from chpnet_stream.options import ReconstructionOptions
 
@@ -102,7 +103,7 @@ class ImageHandler:
 
     def _array(self, array: ImageArray, deadline: float | None) -> ImageArray:
         """An image array with more pixels."""
-        metas = [ismrmrd.Meta.deserialize(m.rstrip(b"\0").decode("utf-8")) for m in array.meta]
+        metas = [parse_meta(m) for m in array.meta]
         if self.enhancer is None:
             for meta in metas:
                 self._mark(meta, None, self.reason)

@@ -214,8 +214,9 @@ def test_meta_stay_the_same_bytes_until_they_are_changed() -> None:
 
 def test_meta_that_are_no_xml_are_an_error_only_when_they_are_asked_for() -> None:
     image = ismrmrd.Image.from_array(np.zeros((2, 2), np.float32), transpose=False)
+    image.meta = {"DataRole": "Image"}
     data = written(image)
-    damaged = data.replace(b"<ismrmrdMeta", b"<<smrmrdMeta")
+    damaged = data.replace(b"</ismrmrdMeta>", b"</ismrmrdMeat>")
     (found,) = read_all(damaged)
     assert written(found) == damaged
     with pytest.raises(ProtocolError, match="meta of an image can't be read"):

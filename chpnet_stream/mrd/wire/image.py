@@ -45,7 +45,7 @@ class WireImage(ismrmrd.Image):
             ProtocolError: They are no XML of this kind.
         """
         if self._attributes is not None and not self._parsed:
-            ismrmrd.Image.meta.fset(self, _parse(self._attributes))
+            ismrmrd.Image.meta.fset(self, parse_meta(self._attributes))
             self._parsed = True
         return ismrmrd.Image.meta.fget(self)
 
@@ -58,7 +58,7 @@ class WireImage(ismrmrd.Image):
     def unchanged(self) -> bytes | None:
         """The meta as they came; None if they have been changed since."""
         raw = self._attributes
-        if raw is None or not self._parsed or _parse(raw) == self.meta:
+        if raw is None or not self._parsed or parse_meta(raw) == self.meta:
             return raw
         return None
 
@@ -100,9 +100,17 @@ def image_parts(image: Any) -> list[Part]:
     return [bytes(head), UINT64.pack(len(attributes)), attributes, samples_part(np.asarray(pixels))]
 
 
-def _parse(attributes: bytes) -> Any:
+def parse_meta(attributes: bytes) -> Any:
+    """Meta as they travel (XML, or nothing) as `ismrmrd.Meta`.
+
+    Raises:
+        ProtocolError: They are no XML of this kind.
+    """
+    text = attributes.rstrip(b"\0").strip()
+    if not text:
+        return ismrmrd.Meta()
     try:
-        return ismrmrd.Meta.deserialize(attributes.rstrip(b"\0").decode("utf-8"))
+        return ismrmrd.Meta.deserialize(text.decode("utf-8"))
     except Exception as error:  # the parser's errors have no common root
         raise ProtocolError(
             f"the meta of an image can't be read ({error}), expected ismrmrdMeta XML; fix the "
