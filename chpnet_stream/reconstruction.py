@@ -212,7 +212,7 @@ class SliceReconstructor:
         if job.work is not None:
             # A job of its own: late work must not touch what has been sent.
             clock = StageClock(self.device)
-            again = replace(job, clock=clock, reasons=[], stop=threading.Event())
+            again = replace(job, clock=clock, reasons=[])
             try:
                 made = self._in_time(again, deadline)
             except TooLateError:

@@ -40,7 +40,7 @@ class PixelScale:
         stored = np.clip(np.rint(image.data / self.slope), 0, UINT16_TOP).astype(np.uint16)
         head = image.getHead()
         head.data_type = ismrmrd.DATATYPE_USHORT
-        made = ismrmrd.Image(head=head, meta=image.meta)
+        made = ismrmrd.Image(head=head, meta=ismrmrd.Meta(image.meta))
         made.data[...] = stored
         made.meta["RescaleSlope"] = f"{self.slope:.9g}"
         made.meta["RescaleIntercept"] = "0"

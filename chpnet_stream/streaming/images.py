@@ -92,7 +92,7 @@ class ImageHandler:
         pixels = fine.reshape(channels, z, *fine.shape[1:])
         head = image.getHead()
         head.matrix_size = (pixels.shape[3], pixels.shape[2], z)
-        made = ismrmrd.Image(head=head, meta=image.meta)
+        made = ismrmrd.Image(head=head, meta=ismrmrd.Meta(image.meta))
         kind = made.data.dtype
         if kind.kind in "iu":
             limits = np.iinfo(kind)
