@@ -139,9 +139,7 @@ class CHPNetRT(Student):
         sigma = noise.expand(-1, 1, *x.shape[2:])
         for t, denoiser in enumerate(self.denoisers):
             out, state = denoiser(torch.cat([x, start, 4.0 * sigma], dim=1), state)
-            x = consistent_step(
-                x, out, sigma, self.trust[t], adjoint, normal, self.config.cg_steps
-            )
+            x = consistent_step(x, out, sigma, self.trust[t], adjoint, normal, self.config.cg_steps)
             yield x, state
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from chpnet_training.checkpoint import read_checkpoint
 from chpnet_training.optimization import TrainingError
 from chpnet_training.options import ALLOCATOR
 from chpnet_training.recipe import Recipe
@@ -63,13 +65,38 @@ class Run:
 
 
 def runs_of(study: Study) -> Iterator[Run]:
-    """All runs of a study: the teacher first, then seed by seed, so that a cut study is balanced."""
+    """All runs: the teacher first, then seed by seed, so that a study that is cut is balanced."""
     yield Run("teacher", "teacher", study.seeds[0], study.arm_recipe("teacher", study.seeds[0]))
     for seed in study.seeds:
         for arm in study.arms:
             yield Run(f"{arm}-seed{seed}", arm, seed, study.arm_recipe(arm, seed))
         if study.unet:
             yield Run(f"unet-seed{seed}", "unet", seed, study.arm_recipe("unet", seed))
+
+
+def adopt_teacher(checkpoint: Path, folder: Path) -> None:
+    """Take a teacher that was trained before, instead of training one for this study.
+
+    Raises:
+        TrainingError: If it is no checkpoint of a teacher, or the study has another one already.
+    """
+    place = folder / "teacher" / CHECKPOINT
+    networks = read_checkpoint(checkpoint)["networks"]
+    if "teacher" not in networks:
+        raise TrainingError(
+            f"{checkpoint}: expected a teacher's checkpoint, found {', '.join(networks)}"
+        )
+    if place.exists():
+        if place.read_bytes() != checkpoint.read_bytes():
+            raise TrainingError(
+                f"{place}: expected {checkpoint}, found another teacher; choose another --out"
+            )
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    for name in (CHECKPOINT, "validation.csv"):
+        if (checkpoint.parent / name).exists():
+            shutil.copyfile(checkpoint.parent / name, place.parent / name)
+    (place.parent / DONE).touch()
 
 
 def train_all(

@@ -31,6 +31,12 @@ COLUMNS = ("condition", "arm", "seeds", "psnr_db", "spread_db", "ssim", "nmse", 
     help="Folder of the study; runs found there are continued, finished ones are kept.",
 )
 @click.option(
+    "--teacher",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="CHECKPOINT",
+    help="Take this trained teacher (last.ckpt of another study) instead of training one.",
+)
+@click.option(
     "--report",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of the report. [default: in --out]",
@@ -52,6 +58,7 @@ def command(
     settings: tuple[str, ...],
     data: Path,
     out: Path,
+    teacher: Path | None,
     report: Path | None,
     jobs: int,
     threads: int,
@@ -64,7 +71,7 @@ def command(
     weights are the same for the same seed. The same command again goes on where it was stopped. The
     report (Markdown, JSON, curves, pictures) is written from whatever is finished.
     """
-    from chpnet_training.ablation import score_all, train_all
+    from chpnet_training.ablation import adopt_teacher, score_all, train_all
     from chpnet_training.ablation_pictures import draw_images
     from chpnet_training.ablation_report import summarise, write_report
     from chpnet_training.machine import describe_machine
@@ -72,6 +79,8 @@ def command(
 
     wanted = load_study(study, settings)
     out.mkdir(parents=True, exist_ok=True)
+    if teacher is not None:
+        adopt_teacher(teacher, out)
     with _Status() as status:
         finished = train_all(
             wanted,

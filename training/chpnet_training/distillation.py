@@ -136,8 +136,9 @@ class Distillation:
         weights = difficulty_weights(batch)
         if number >= self.finish_at or self.how.weight == 0:
             return self._alone(batch, number, weights)
-        self.raw_teacher.gates.learning = self.how.structure
-        with torch.set_grad_enabled(self.learns):
+        learns = self.learns and number % self.how.teacher_every == 0
+        self.raw_teacher.gates.learning = self.how.structure and learns
+        with torch.set_grad_enabled(learns):
             images, steps = self.lecturer(batch)
         self.raw_teacher.gates.learning = False
         taught = images[-1].detach()
@@ -145,7 +146,7 @@ class Distillation:
         student = self._last_image
         sums = self.feedback.sums(student, taught, batch.target)
         self.feedback.add(torch.as_tensor(self.fabric.all_reduce(sums, reduce_op="sum")))
-        if self.learns:
+        if learns:
             told |= self._teacher_step(batch, number, weights, images[-1], student)
         told["usefulness"] = self.feedback.usefulness
         told["lag"] = self.feedback.lag

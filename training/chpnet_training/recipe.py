@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chpnet_stream.errors import ConfigurationError
+from chpnet_stream.near import hint
 from chpnet_stream.network.config import StudentConfig
 from chpnet_training.simulation import SimulationConfig
 from chpnet_training.superres import SuperresConfig
@@ -88,6 +88,9 @@ class DistillationConfig(_Section):
         0.0, ge=0, description="weight of the teacher's distance from its student"
     )
     learning_rate: float = Field(3e-4, gt=0, description="the teacher's, at its peak")
+    teacher_every: int = Field(
+        1, ge=1, description="student steps between two steps of the teacher"
+    )
     gate_rate: float = Field(0.02, gt=0, description="learning rate of the gates")
     gate_price: float = Field(
         0.02, ge=0, description="price of an open block, times how far the student lags behind"
@@ -177,6 +180,36 @@ def load_settings(model: type[M], path: Path, overrides: tuple[str, ...] = ()) -
         raise ConfigurationError(f"{path}: {_explain(model, error)}") from error
 
 
+def differences(stored: dict[str, Any], recipe: Recipe) -> list[str]:
+    """What another recipe has otherwise, as `a.b is 1 there and 2 here`; empty if nothing.
+
+    Args:
+        stored: A recipe as a checkpoint holds it; settings that it does not know yet count with
+            their defaults.
+        recipe: The one that is wanted.
+    """
+    try:
+        other = Recipe.model_validate(stored)
+    except ValidationError as error:
+        return [_explain(Recipe, error)]
+    there, here = _leaves(other.model_dump(mode="json")), _leaves(recipe.model_dump(mode="json"))
+    return [
+        f"{key} is {there.get(key)} there and {here.get(key)} here"
+        for key in dict.fromkeys((*there, *here))
+        if there.get(key) != here.get(key)
+    ]
+
+
+def _leaves(content: Any, place: str = "") -> dict[str, Any]:
+    if not isinstance(content, dict):
+        return {place: content}
+    return {
+        key: value
+        for name, part in content.items()
+        for key, value in _leaves(part, f"{place}.{name}" if place else name).items()
+    }
+
+
 def _override(content: dict[str, Any], override: str) -> None:
     import yaml
 
@@ -204,9 +237,8 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
     if first["type"] != "extra_forbidden":
         return f"'{place}' = {first['input']!r}: {first['msg']}"
     known = _known(model, first["loc"][:-1])
-    near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}"
-    return f"unknown setting '{place}'; {hint}"
+    said = hint(str(first["loc"][-1]), known, "known here")
+    return f"unknown setting '{place}'; {said}"
 
 
 def _known(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
