@@ -1,181 +1,179 @@
+import h5py
 import nibabel
 import numpy as np
 import pytest
 from PIL import Image
 
-from chpnet_stream.errors import InputError
-from chpnet_training.readers import SourceImage
-from chpnet_training.sources import Source, SourceBank, build_bank, collect
+from chpnet_stream.errors import ConfigurationError, InputError
+from chpnet_stream.simulation.scan import simulate_scan
+from chpnet_training.sources import ReadOptions, find_sources, phantom_source
+from tests.helpers import small_options
+from tests.training.readers.dicom_files import write_dicom
 from tests.training.test_cleaning import head
 
 
-def images(count, per_subject=1, size=200):
-    return [
-        SourceImage(head(size, seed=number), f"s{number // per_subject}", f"image{number}")
-        for number in range(count)
-    ]
+def save(path, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.round(255 * head(seed=seed)).astype(np.uint8)).save(path)
+    return path
 
 
-@pytest.fixture(scope="module")
-def bank():
-    sources = [
-        Source("volumes", "CC0", images(12, per_subject=3, size=180), weight=2.5),
-        Source("held", "MIT", images(2), split="val"),
-    ]
-    return collect(sources, validation_fraction=0.25)
-
-
-def test_images_come_back_in_sixteen_bits(bank):
-    assert len(bank) == 14
-    assert bank[0].dtype == np.float32
-    assert 0.85 < bank[0].max() <= 1
-    assert len({image.shape for image in bank}) > 1
-    np.testing.assert_array_equal(bank[-1], bank[13])
-    with pytest.raises(IndexError, match="image 14 of a bank of 14"):
-        bank[14]
-
-
-def test_air_is_dark_and_the_head_fills_the_image(bank):
-    assert np.percentile(bank[0], 5) == 0
-    filled = np.mean(bank[0] > 0.2)
-    assert filled > 0.55
-
-
-def test_subjects_stay_on_one_side(bank):
-    volumes = np.array([subject.startswith("volumes/") for subject in bank.subjects])
-    assert np.count_nonzero(bank.split[volumes] == "val") == 3
-    for subject in set(bank.subjects):
-        assert len(set(bank.split[bank.subjects == subject])) == 1
-    assert set(bank.split[~volumes]) == {"val"}
-    assert set(bank.indices("train")) | set(bank.indices("val")) == set(range(14))
-
-
-def test_weights_and_manifest(bank):
-    assert set(bank.weights[:12]) == {2.5}
-    entry = bank.manifest["sources"]["volumes"]
-    assert entry["licence"] == "CC0"
-    assert (entry["kept"], entry["subjects"], entry["train"], entry["val"]) == (12, 4, 9, 3)
-
-
-def test_split_is_decided_by_the_seed():
-    def split(seed):
-        source = Source("a", "CC0", images(12))
-        return list(collect([source], seed=seed, validation_fraction=0.5).split)
-
-    assert split(1) == split(1)
-    assert split(1) != split(2)
-
-
-def test_near_duplicates_are_dropped_and_counted():
-    one = images(3)
-    mirrored = SourceImage(one[0].magnitude[:, ::-1], "m", "mirrored")
-    dimmer = SourceImage(one[1].magnitude * 0.8, "d", "dimmer")
-    small = SourceImage(one[2].magnitude[::2, ::2], "x", "small")
-    bank = collect([Source("a", "CC0", [*one, mirrored, dimmer, small], pictures=True)])
-    assert list(bank.origins) == ["a/image0", "a/image1", "a/image2"]
-    assert bank.manifest["sources"]["a"]["dropped"] == {
-        "near-duplicate": 2,
-        "shorter side below 160 pixels": 1,
-    }
-
-
-def test_look_alikes_become_one_subject():
-    one = images(1)[0].magnitude
-    alike = one.copy()
-    alike[60:110, 60:110] *= np.linspace(0.5, 1.3, 50)[:, np.newaxis]
-    alike = np.where(one > 0.1, alike + 0.15 * np.roll(head(seed=4), 3), one)
-    items = [SourceImage(one, "a", "a"), SourceImage(alike / alike.max(), "b", "b")]
-    apart = collect([Source("s", "CC0", items, pictures=True)], related_distance=0)
-    tied = collect([Source("s", "CC0", items, pictures=True)], related_distance=200)
-    assert len(set(apart.subjects)) == 2
-    assert list(tied.subjects) == ["s/a", "s/a"]
-
-
-def test_save_and_load(tmp_path, bank):
-    path = tmp_path / "bank.npz"
-    bank.save(path)
-    loaded = SourceBank.load(path)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["bank.npz"]
-    np.testing.assert_array_equal(loaded[5], bank[5])
-    assert loaded.manifest == bank.manifest
-    assert list(loaded.subjects) == list(bank.subjects)
-
-
-def test_failed_save_leaves_the_old_bank(tmp_path, bank, monkeypatch):
-    path = tmp_path / "bank.npz"
-    bank.save(path)
-    before = path.read_bytes()
-    monkeypatch.setattr(bank, "manifest", {"not": {"json"}})
-    with pytest.raises(TypeError):
-        bank.save(path)
-    assert path.read_bytes() == before
-    assert [entry.name for entry in tmp_path.iterdir()] == ["bank.npz"]
-
-
-def test_what_is_no_bank_is_refused(tmp_path, bank):
-    path = tmp_path / "bank.npz"
-    with pytest.raises(InputError, match="not a readable bank"):
-        SourceBank.load(path)
-    bank.save(path)
-    path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(InputError, match="not a readable bank"):
-        SourceBank.load(path)
-    np.savez(path, pixels=np.zeros(3))
-    with pytest.raises(InputError, match="no format entry"):
-        SourceBank.load(path)
-    np.save(tmp_path / "a.npy", np.zeros(3))
-    with pytest.raises(InputError, match="not a readable bank"):
-        SourceBank.load(tmp_path / "a.npy")
-
-
-def test_contradicting_columns_are_refused(bank):
-    with pytest.raises(InputError, match="equal lengths"):
-        SourceBank(
-            np.zeros(4, dtype=np.uint16),
-            np.array([[2, 2]]),
-            np.ones(2),
-            np.array(["train"]),
-            np.array(["a"]),
-            np.array(["a"]),
-            {},
-        )
-
-
-def test_nothing_left_is_refused():
-    with pytest.raises(InputError, match="no image is left"):
-        collect([Source("a", "CC0", images(1, size=100))])
+def only(sources):
+    (source,) = sources
+    return source
 
 
 @pytest.fixture
-def data_root(tmp_path):
-    folder = tmp_path / "brain-tumor-mri" / "Training" / "glioma"
-    folder.mkdir(parents=True)
-    for number in range(3):
-        pixels = np.round(255 * head(seed=number)).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number}.png")
-    (folder / "readme.txt").write_text("about")
-    volumes = tmp_path / "mr-volumes"
-    volumes.mkdir()
+def folder(tmp_path):
+    """Something of every kind, as a folder of downloads has it."""
+    root = tmp_path / "downloads"
+    save(root / "glioma" / "a.png")
+    save(root / "glioma" / "b.jpg", 1)
+    solid = np.stack([head(160)] * 3, axis=-1)
+    nibabel.save(nibabel.Nifti1Image(solid, np.diag([1, 1, 5, 1])), root / "sub-07_T1w.nii.gz")
+    write_dicom(root / "dicom" / "IM1", np.arange(48, dtype=np.uint16).reshape(6, 8))
+    with h5py.File(root / "file1.h5", "w") as file:
+        file["reconstruction_esc"] = np.stack([head()] * 2)
+        file.attrs["patient_id"] = "p7"
+    simulate_scan(root / "scan.h5", small_options(acceleration=1))
+    (root / "readme.txt").write_text("about")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def dicom_folder(tmp_path):
+    (tmp_path / "downloads" / "dicom").mkdir(parents=True)
+
+
+def test_every_kind_is_found(folder):
+    sources, ignored, files = find_sources([folder], ReadOptions(licence="CC BY"))
+    found = {source.kind: list(source.images) for source in sources}
+    counts = {kind: len(images) for kind, images in found.items()}
+    assert counts == {"images": 2, "nifti": 3, "dicom": 1, "fastmri": 2, "ismrmrd": 2}
+    assert ignored == {"of no known kind": 1}
+    assert files == 6
+    assert {source.licence for source in sources} == {"CC BY"}
+    assert {source.name for source in sources} == {
+        "downloads", "downloads 2", "downloads 3", "downloads 4", "dicom",
+    }  # fmt: skip
+    private = {kind for kind, images in found.items() if images[0].private}
+    assert private == {"dicom", "fastmri"}
+    assert found["nifti"][0].subject == "sub-07"
+    assert [image.origin for image in found["images"]] == ["glioma/a.png", "glioma/b.jpg"]
+    assert found["ismrmrd"][0].kspace is not None
+
+
+def test_names_of_dicom_folders_are_not_told(tmp_path):
+    folder = tmp_path / "Doe_Jane"
+    folder.mkdir()
+    path = write_dicom(folder / "IM1", np.arange(48, dtype=np.uint16).reshape(6, 8))
+    source = only(find_sources([folder], ReadOptions())[0])
+    (image,) = source.images
+    assert source.name == "dicom"
+    assert "Doe" not in image.origin + image.subject
+    assert only(find_sources([path], ReadOptions())[0]).name == "dicom"
+
+
+@pytest.mark.parametrize(
+    ("subject_from", "expected"),
+    [
+        ("file", ["p1/x_1", "p1/x_2", "p2/x_1"]),
+        ("parent", ["p1", "p1", "p2"]),
+        (r"x_(\d)", ["1", "2", "1"]),
+        (r"p\d", ["p1", "p1", "p2"]),
+    ],
+)
+def test_subjects(tmp_path, subject_from, expected):
+    for name in ("p1/x_1", "p1/x_2", "p2/x_1"):
+        save(tmp_path / "set" / f"{name}.png")
+    options = ReadOptions(subject_from=subject_from)
+    source = only(find_sources([tmp_path / "set"], options)[0])
+    assert [image.subject for image in source.images] == expected
+    assert source.unnamed == (subject_from == "file")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "error", "says"),
+    [("[", ConfigurationError, "regular"), ("q(.)", InputError, r"a\.png.*does not match")],
+)
+def test_a_pattern_that_does_not_fit_is_told(tmp_path, pattern, error, says):
+    path = save(tmp_path / "set" / "a.png")
+    source = only(find_sources([path], ReadOptions(subject_from=pattern))[0])
+    with pytest.raises(error, match=says):
+        list(source.images)
+
+
+def test_files_are_excluded_by_name_and_path(folder):
+    options = ReadOptions(exclude=("glioma/*", "*.h5", "IM*"))
+    sources, ignored, _ = find_sources([folder], options)
+    assert [source.kind for source in sources] == ["nifti"]
+    assert ignored == {"excluded": 5, "of no known kind": 1}
+
+
+def test_files_given_twice_are_read_once(folder):
+    path = folder / "glioma" / "a.png"
+    sources, ignored, files = find_sources([path, folder / "glioma"], ReadOptions())
+    assert files == 2
+    assert ignored == {"given twice": 1}
+    assert len(sources) == 2
+
+
+def test_unreadable_files_are_errors_or_skipped(tmp_path):
+    good = save(tmp_path / "set" / "good.png")
+    (tmp_path / "set" / "cut.png").write_bytes(good.read_bytes()[:2000])
+    (tmp_path / "set" / "text.png").write_text("text")
+    with pytest.raises(InputError, match=r"text\.png"):
+        find_sources([tmp_path / "set"], ReadOptions())
+    (tmp_path / "set" / "text.png").unlink()
+    source = only(find_sources([tmp_path / "set"], ReadOptions())[0])
+    with pytest.raises(InputError, match=r"cut\.png: not a readable"):
+        list(source.images)
+    ticks = []
+    options = ReadOptions(skip_unreadable=True, tick=ticks.append)
+    source = only(find_sources([tmp_path / "set"], options)[0])
+    assert [image.origin for image in source.images] == ["good.png"]
+    assert source.skipped.counts == {"unreadable": 1}
+    assert len(ticks) == 2
+
+
+def test_kind_can_be_forced(tmp_path):
+    path = save(tmp_path / "a.png")
+    source = only(find_sources([path], ReadOptions(kind="nifti"))[0])
+    with pytest.raises(InputError, match="not a readable NIfTI"):
+        list(source.images)
+
+
+def test_what_is_missing_or_unknown_is_told(tmp_path):
+    (tmp_path / "readme.txt").write_text("about")
+    (tmp_path / "empty").mkdir()
+    for path, says in (
+        (tmp_path / "absent", "no such file or folder"),
+        (tmp_path / "readme.txt", "of no known kind; expected fastMRI"),
+        (tmp_path / "empty", r"nothing to read \(no files\)"),
+    ):
+        with pytest.raises(InputError, match=says):
+            find_sources([path], ReadOptions())
+
+
+def test_published_data_are_recognised(tmp_path):
+    save(tmp_path / "brain-tumor-mri" / "Training" / "glioma" / "1.png")
+    (tmp_path / "mr-volumes").mkdir()
     solid = np.stack([head(160)] * 4, axis=-1)
-    nibabel.save(nibabel.Nifti1Image(solid, np.eye(4)), volumes / "ch2.nii.gz")
-    np.save(volumes / "t1_coronal_slice.npy", head())
-    return tmp_path
+    nibabel.save(nibabel.Nifti1Image(solid, np.eye(4)), tmp_path / "mr-volumes" / "ch2.nii.gz")
+    np.save(tmp_path / "mr-volumes" / "t1_coronal_slice.npy", head())
+    paths = [tmp_path / "brain-tumor-mri" / "Training", tmp_path / "mr-volumes"]
+    sources, _, _ = find_sources(paths, ReadOptions(licence="mine"))
+    facts = {source.name: (source.split, source.weight, source.pictures) for source in sources}
+    assert facts == {
+        "brain-tumor-mri": (None, 1.0, True),
+        "ch2.nii.gz": ("train", 2.0, False),
+        "t1_coronal_slice": ("val", 1.0, False),
+    }
+    assert all(source.licence not in ("mine", "") for source in sources)
+    assert [len(list(source.images)) for source in sources] == [1, 4, 1]
 
 
-def test_build_reads_the_known_folders(data_root):
-    bank = build_bank(data_root)
-    kept = {name: entry["kept"] for name, entry in bank.manifest["sources"].items()}
-    assert kept == {"brain-tumor-mri/glioma": 3, "ch2.nii.gz": 4, "t1_coronal_slice": 1}
-    skipped = bank.manifest["sources"]["brain-tumor-mri/glioma"]["skipped by the reader"]
-    assert skipped == {"not an image": 1}
-
-
-def test_bank_of_known_folders_is_stored(data_root):
-    out = data_root / "bank.npz"
-    build_bank(data_root).save(out)
-    assert len(SourceBank.load(out)) == 8
-
-
-def test_a_wrong_folder_is_named(tmp_path):
-    with pytest.raises(InputError, match="found none of"):
-        build_bank(tmp_path)
+def test_phantoms_are_a_source_of_heads():
+    source = phantom_source(2)
+    assert len({image.subject for image in source.images}) == 2
+    assert source.distinct

@@ -156,15 +156,17 @@ def limit_size(image: np.ndarray, maximum_side: int) -> np.ndarray:
     return np.clip(reduced, 0, 1)
 
 
-def perceptual_hash(image: np.ndarray, *, side: int = 16) -> np.ndarray:
+def perceptual_hash(image: np.ndarray, *, side: int = 16, crop: bool = True) -> np.ndarray:
     """Returns a difference hash: +-1 float32 `side*side`, +1 where the right neighbour is brighter.
 
     Computed on the head alone, so that size, margin and brightness do not matter; differences
-    below 1 % of the bright level count as none, so that noise in the air does not.
+    below 1 % of the bright level count as none, so that noise in the air does not. With ``crop``
+    off, on the whole frame: independent of how well the head is found.
     """
     from PIL import Image
 
-    picture = Image.fromarray(np.ascontiguousarray(crop_to_head(image, margin=0), np.float32))
+    shown = crop_to_head(image, margin=0) if crop else image
+    picture = Image.fromarray(np.ascontiguousarray(shown, np.float32))
     small = np.asarray(picture.resize((side + 1, side), Image.Resampling.BOX))
     rising = np.diff(small, axis=1) > 0.01 * bright_level(image)
     return np.where(rising, 1.0, -1.0).astype(np.float32).ravel()

@@ -137,13 +137,14 @@ def _take(
     rows: _Rows,
 ) -> str | None:
     """Keeps one image, or returns the reason why it is dropped."""
-    clean = _prepare(item.magnitude, source, options.maximum_side)
-    if isinstance(clean, str):
-        return clean
+    prepared = _prepare(item.magnitude, source, options.maximum_side)
+    if isinstance(prepared, str):
+        return prepared
+    clean, frame = prepared
     subject = f"patient {item.subject}" if item.private else f"{source.name}/{item.subject}"
     if source.distinct:
-        finder.keep(clean, subject, picture=False)
-    elif not finder.is_new(clean, subject, picture=source.pictures):
+        finder.keep(frame, subject, picture=False)
+    elif not finder.is_new(frame, subject, picture=source.pictures):
         return "near-duplicate"
     writer.add(clean, item.kspace)
     rows.source.append(number)
@@ -155,14 +156,18 @@ def _take(
     return None
 
 
-def _prepare(image: np.ndarray, source: Source, maximum_side: int) -> np.ndarray | str:
-    """Returns the cleaned image `y x`, or the reason why it is dropped."""
+def _prepare(
+    image: np.ndarray, source: Source, maximum_side: int
+) -> tuple[np.ndarray, np.ndarray] | str:
+    """Returns the cleaned image `y x` and its frame before the crop, or why it is dropped."""
     reason = reject_reason(image, minimum_side=source.minimum_side)
     if reason is not None:
         return reason
-    framed = trim_frame(image) if source.pictures else image
-    clean = limit_size(crop_to_head(darken_background(framed)), maximum_side)
-    return "head too small" if 3 * min(clean.shape) < 2 * source.minimum_side else clean
+    frame = darken_background(trim_frame(image) if source.pictures else image)
+    clean = limit_size(crop_to_head(frame), maximum_side)
+    if 3 * min(clean.shape) < 2 * source.minimum_side:
+        return "head too small"
+    return clean, frame
 
 
 def _tie_pictures(rows: _Rows, sources: Sequence[Source], finder: DuplicateFinder) -> None:
@@ -249,6 +254,7 @@ def _manifest(
         "settings": {
             **asdict(options),
             "duplicate distance of pictures": duplicates.PICTURES_DISTANCE,
+            "duplicate distance of frames": duplicates.FRAMES_DISTANCE,
             "duplicate distance of volumes": duplicates.VOLUMES_DISTANCE,
             "related distance": duplicates.RELATED_DISTANCE,
         },

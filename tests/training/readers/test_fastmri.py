@@ -145,5 +145,5 @@ def test_kspace_that_is_not_finite_is_refused(make):
 def test_cut_off_file_is_refused(make):
     path = make(reconstruction_rss=np.random.default_rng(0).normal(size=(9, 64, 64)))
     path.write_bytes(path.read_bytes()[:60_000])
-    with pytest.raises(InputError, match="file1.h5: not a readable HDF5"):
+    with pytest.raises(InputError, match=r"file1\.h5: not a readable HDF5"):
         list(read_fastmri(path))
