@@ -13,6 +13,7 @@ from chpnet_stream.cli.errors import PROGRAM
 from chpnet_stream.cli.group import make_group, run_group
 
 VERBS = {
+    "chain": "Check a Gadgetron chain before the scan.",
     "gadget": "Serve scans to Gadgetron chains, with the model loaded.",
     "info": "Say what a scan is, and whether it can be reconstructed.",
     "models": "List the networks that are installed.",

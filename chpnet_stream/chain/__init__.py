@@ -1,0 +1,1 @@
+"""Gadgetron chains, read and checked before the scan."""
