@@ -46,7 +46,7 @@ def run(*words: object) -> int:
 
 def student_words(bank: Path, run_folder: Path, **changes: object) -> list[str]:
     settings = TINY | {key.replace("__", "."): str(value) for key, value in changes.items()}
-    words = ["student", str(QUICK), "--bank", str(bank), "--out", str(run_folder)]
+    words = ["student", str(QUICK), "--data", str(bank), "--out", str(run_folder)]
     for key, value in settings.items():
         words += ["--set", f"{key}={value}"]
     return words
@@ -71,7 +71,7 @@ def trained(bank, tmp_path_factory):
 def model(bank, trained, tmp_path_factory):
     """The card of that run's model."""
     folder = tmp_path_factory.mktemp("model")
-    assert run("export", trained / "last.ckpt", "--out", folder, "--bank", bank) == 0
+    assert run("export", trained / "last.ckpt", "--out", folder, "--data", bank) == 0
     return folder / "chpnet-quick.json"
 
 
@@ -186,11 +186,11 @@ def test_the_process_restarts_with_the_allocator_settings(tmp_path):
     [
         (["--set", "optimizer.step=3"], "did you mean 'steps'?"),
         (["--max-time", "soon"], "soon"),
-        (["--bank", "missing.npz"], "missing.npz"),
+        (["--data", "missing.npz"], "missing.npz"),
     ],
 )
 def test_bad_settings_are_one_line(bank, tmp_path, capsys, words, says):
-    given = ["student", QUICK, "--bank", bank, "--out", tmp_path / "run", *words]
+    given = ["student", QUICK, "--data", bank, "--out", tmp_path / "run", *words]
     assert run(*given) == 2
     error = capsys.readouterr().err
     assert says in error
@@ -219,7 +219,7 @@ def test_model_of_a_run(model, bank, trained):
 
 def test_export_refuses_what_is_no_checkpoint(bank, tmp_path, capsys):
     (tmp_path / "last.ckpt").write_bytes(b"nothing")
-    assert run("export", tmp_path / "last.ckpt", "--out", tmp_path, "--bank", bank) == 2
+    assert run("export", tmp_path / "last.ckpt", "--out", tmp_path, "--data", bank) == 2
     error = capsys.readouterr().err
     assert "expected a checkpoint" in error
     assert error.count("\n") == 1
@@ -239,7 +239,7 @@ def test_evaluate_scores_a_scan_and_feeds_the_card(model, bank, trained, tmp_pat
     assert (tmp_path / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG")
     metrics = tmp_path / "out" / "metrics.json"
     again = tmp_path / "again"
-    words = ["export", trained / "last.ckpt", "--out", again, "--bank", bank]
+    words = ["export", trained / "last.ckpt", "--out", again, "--data", bank]
     words += ["--noise-factor", 0.5, "--cg-steps", 4]
     assert run(*words, "--metrics", metrics, "--name", "again") == 0
     card = find_model(again / "again.json").card
