@@ -48,6 +48,9 @@ class Enhanced:
 class Enhancer:
     """Enhances the images of one scan; the network works on magnitudes, phases are interpolated.
 
+    Attributes:
+        given_up: Why the network is not asked any more, once that is set: images are interpolated.
+
     Args:
         engine: A loaded network of task `superres`.
 
@@ -63,6 +66,7 @@ class Enhancer:
             )
         self.engine = engine
         self.factor = _factor(engine)
+        self.given_up: str | None = None
         self.fallbacks: Counter[str] = Counter()
         self.runner: DeadlineRunner[Tensor] = DeadlineRunner()
         self._scale = 0.0
@@ -93,6 +97,9 @@ class Enhancer:
             return Enhanced(pixels.cpu().numpy(), fallback, missed)
 
     def _trouble(self, low: Tensor) -> str | None:
+        """Why there is no point in asking the network."""
+        if self.given_up is not None:
+            return self.given_up
         if not bool(low.isfinite().all()):
             return "the image that came has NaN or infinite pixels"
         return None if bool(low.any()) else "the image that came is empty"

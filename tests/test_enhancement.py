@@ -214,3 +214,15 @@ def test_failures_as_on_error_says_and_the_original_beside(engine: Engine) -> No
     assert original.data.shape == (1, 1, 24, 32)
     assert "ChpnetMethod" not in original.meta
     assert doing.metrics.fallbacks == {"engine failed": 1}
+
+
+def test_a_network_that_failed_is_not_asked_again_if_told_so(engine: Engine) -> None:
+    def broken(problem: Any) -> Any:
+        raise EngineError("no such kernel")
+
+    faulty = FaultyEngine(engine, broken)
+    doing = handler(faulty, on_error="baseline-only")
+    for _ in range(3):
+        (made,) = doing.take(image(), 0.0)
+        assert made.meta["ChpnetFallback"] == "engine failed: no such kernel"
+    assert faulty.runs == 1

@@ -15,6 +15,8 @@ FORBIDDEN = {
     "chpnet_stream/network": ["chpnet_stream.mrd", "chpnet_stream.scan", "ismrmrd", "socket"],
     "chpnet_stream/engines": ["chpnet_stream.mrd", "chpnet_stream.scan", "ismrmrd", "socket"],
     "chpnet_stream/mrd": ["torch", "chpnet_stream.physics", "chpnet_stream.network"],
+    "chpnet_stream/streaming": ["chpnet_gadgets", "chpnet_stream.cli", "gadgetron"],
+    "gadgets/chpnet_gadgets": ["torch", "numpy", "chpnet_training", "chpnet_stream.session"],
     "chpnet_stream/simulation": ["torch", "chpnet_stream.network", "chpnet_stream.session"],
 }
 

@@ -134,6 +134,8 @@ class ImageHandler:
         if made.fallback is not None:
             kind = made.fallback.partition(":")[0]
             self.metrics.fallbacks[kind] += 1
+            if self.options.on_error == "baseline-only" and kind != "late":
+                self.enhancer.given_up = made.fallback
             if self.options.on_error == "error" and kind != "late":
                 raise ReconstructionError(
                     f"the network gave no fit image ({made.fallback}), and on_error=error asks for "

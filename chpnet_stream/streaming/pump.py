@@ -78,6 +78,7 @@ class _Worker(threading.Thread):
         self.prepare = prepare
         self.inbox = inbox
         self.failure: BaseException | None = None
+        self.finished = False
         self.limit = threading.Timer(DRAIN_SECONDS, connection.hang_up)
         self.limit.daemon = True
 
@@ -100,6 +101,7 @@ class _Worker(threading.Thread):
             return
         for made in handler.finish():
             self.connection.send(made)
+        self.finished = True  # from here on the peer may go
         self.connection.close()
 
     def wait(self) -> None:
@@ -111,7 +113,7 @@ class _Worker(threading.Thread):
         while self.is_alive():
             self.join(WATCH_SECONDS)
             gone = self.connection.peer == "gadgetron" and self.connection.stream.is_dead()
-            if self.is_alive() and self.failure is None and gone:
+            if gone and not self.finished and self.failure is None and self.is_alive():
                 self.inbox.abandon()
                 raise PeerGoneError(
                     "the peer went away before all images were sent, expected it to wait for "

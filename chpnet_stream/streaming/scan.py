@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from chpnet_stream.errors import ConfigurationError, ModelError
+from chpnet_stream.errors import ModelError
 from chpnet_stream.mrd.wire.connection import Connection
 from chpnet_stream.options import ReconstructionOptions
 from chpnet_stream.streaming.engine_pool import EnginePool
@@ -75,11 +75,6 @@ class Scan:
         self._greet()
         properties = {**self.defaults, **self.connection.properties}
         options = ReconstructionOptions.from_properties(properties)
-        if options.image_type == "complex" and options.dtype == "uint16":
-            raise ConfigurationError(
-                "found image_type=complex with dtype=uint16, expected float32 for complex images; "
-                "leave one of them out"
-            )
         if self.kind != "images":
             self.connection.header.check()
         return options

@@ -393,3 +393,22 @@ def test_meta_have_what_gadgetrons_own_images_have(shared_data: Path, small_scan
         many = isinstance(theirs.meta[name], list)
         if name not in ("GADGETRON_ImageProcessingHistory", "GADGETRON_ImageComment"):
             assert isinstance(ours.meta[name], list) == many, name
+
+
+def test_recorded_scan_with_waveforms(shared_data: Path, engine: Engine) -> None:
+    data = (shared_data / "wire" / "acquisitions_waveforms.in.bin").read_bytes()
+    sent = [m for m in messages_in(data) if isinstance(m, ismrmrd.Waveform)]
+    found = serve("acquisitions", data, engine)
+    assert raw(*(m for m in found if isinstance(m, ismrmrd.Waveform))) == raw(*sent)
+    assert [i.repetition for i in images_of(found)] == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["client_configfile", "client_configtext"])
+def test_what_gadgetrons_client_sends_is_understood(
+    shared_data: Path, engine: Engine, name: str
+) -> None:
+    """A client names a configuration (1), or sends a whole chain (2), which has our properties."""
+    data = (shared_data / "wire" / f"{name}.in.bin").read_bytes()
+    images = images_of(serve("acquisitions", data, engine))
+    assert [i.repetition for i in images] == [0, 1]
+    assert images[0].data.shape == (1, 1, 64, 64)

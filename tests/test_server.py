@@ -1,0 +1,194 @@
+"""A warm server: scans one after another and at once, failures, a clean stop."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chpnet_stream.errors import ConfigurationError
+from chpnet_stream.mrd.wire.messages import Close
+from chpnet_stream.server import GadgetServer
+from chpnet_stream.streaming.engine_pool import EnginePool
+from tests.gadgets.peers import Answer, configuration, conversation, exchange, greeting, raw
+from tests.network.models import tiny_config, untrained, write_model
+from tests.scan.building import header_xml
+
+CG = configuration(method="cg-sense")
+
+
+def connect(server: GadgetServer | tuple[str, int]) -> socket.socket:
+    address = server.address if isinstance(server, GadgetServer) else server
+    sock = socket.create_connection(address)
+    sock.settimeout(120)
+    return sock
+
+
+def send(server: GadgetServer | tuple[str, int], data: bytes) -> Answer:
+    with connect(server) as sock:
+        return exchange(sock, data)
+
+
+@pytest.fixture
+def server() -> Iterator[GadgetServer]:
+    made = GadgetServer("acquisitions", port=0, workers=2)
+    thread = threading.Thread(target=made.serve)
+    thread.start()
+    yield made
+    made.stop()
+    thread.join()
+
+
+def test_it_listens_on_the_loopback(server: GadgetServer) -> None:
+    assert server.address[0] == "127.0.0.1"
+    with pytest.raises(ConfigurationError, match=r"can't listen on 127\.0\.0\.1 port"):
+        GadgetServer("acquisitions", port=server.address[1])
+
+
+def test_scans_one_after_another(server: GadgetServer, small_scan: Path) -> None:
+    data = conversation(small_scan, CG)
+    for _ in range(3):
+        answer = send(server, data)
+        assert len(answer.images) == 2
+        assert isinstance(answer.messages[-1], Close)
+    assert server.scans == 3
+    assert server.failed == 0
+
+
+def test_several_scans_at_once_and_one_that_waits(server: GadgetServer, small_scan: Path) -> None:
+    data = conversation(small_scan, CG)
+    half = len(data) // 2
+    first, second = connect(server), connect(server)
+    with first, second:
+        first.sendall(data[:half])
+        second.sendall(data[:half])
+        waiting: list[Answer] = []
+        third = threading.Thread(target=lambda: waiting.append(send(server, data)))
+        third.start()
+        third.join(0.5)
+        assert not waiting  # two workers are busy
+        assert server.scans == 2
+        assert len(exchange(second, data[half:]).images) == 2
+        third.join()
+        assert len(waiting[0].images) == 2
+        assert len(exchange(first, data[half:]).images) == 2
+
+
+def test_failing_scans_leave_the_server_alone(
+    server: GadgetServer, small_scan: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = conversation(small_scan, CG)
+    spiral = greeting(header_xml(trajectory="spiral").encode()) + raw(Close())
+    with caplog.at_level("INFO", logger="chpnet_stream"):
+        assert "spiral" in send(server, spiral).errors[0]
+        assert "message id" in send(server, b"GET / HTTP/1.1\r\n\r\n").errors[0]
+        with connect(server) as sock:
+            sock.sendall(good[: len(good) // 3])
+        with connect(server):
+            pass  # a port scan
+        assert len(send(server, good).images) == 2
+        server.stop()
+        for thread in list(server._threads):
+            thread.join()
+    lines = [r.getMessage() for r in caplog.records if r.name == "chpnet_stream.streaming.scan"]
+    assert len(lines) >= 4
+    assert sum("failed after" in line for line in lines) >= 3
+    assert sum("done, 2 images in" in line for line in lines) == 1
+
+
+def test_peers_that_say_nothing_are_sent_away(
+    small_scan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from chpnet_stream import server as module
+
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.2)
+    server = GadgetServer("acquisitions", port=0, workers=1)
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    try:
+        with connect(server) as silent:
+            answer = send(server, conversation(small_scan, CG))  # waits for the only worker
+            assert len(answer.images) == 2
+            assert silent.recv(1) in (b"", b"\x08")
+    finally:
+        server.stop()
+        thread.join()
+    assert server.failed == 1
+
+
+def test_running_scans_finish_when_it_stops(small_scan: Path) -> None:
+    server = GadgetServer("acquisitions", port=0)
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    data = conversation(small_scan, CG)
+    with connect(server) as sock:
+        sock.sendall(data[:5000])
+        while not server.scans:
+            thread.join(0.01)
+        server.stop()
+        assert len(exchange(sock, data[5000:]).images) == 2
+    thread.join()
+    with pytest.raises(OSError, match="refused"):
+        connect(server)
+
+
+def test_models_are_loaded_once(tmp_path: Path) -> None:
+    pool = EnginePool(most=1)
+    card = str(write_model(tmp_path, untrained(tiny_config())))
+    found: list[Any] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(pool.get(card, "pytorch"))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(map(id, found))) == 1
+    other = tmp_path / "other"
+    other.mkdir()
+    pool.get(str(write_model(other, untrained(tiny_config()))), "pytorch")
+    assert pool.get(card, "pytorch") is not found[0]  # only one is kept
+
+
+def test_defaults_hold_where_a_chain_says_nothing(small_scan: Path) -> None:
+    server = GadgetServer("acquisitions", port=0, defaults={"method": "rss", "series": "7"})
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    try:
+        images = send(server, conversation(small_scan, configuration(series=9))).images
+    finally:
+        server.stop()
+        thread.join()
+    assert [i.meta["ChpnetMethod"] for i in images] == ["rss", "rss"]
+    assert [i.image_series_index for i in images] == [9, 9]
+
+
+def test_the_command_serves_and_stops_on_sigterm(small_scan: Path) -> None:
+    words = [sys.executable, "-m", "chpnet_stream", "gadget", "--port", "0", "--threads", "1"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        line = process.stderr.readline()
+        assert "listening on 127.0.0.1 port" in line
+        address = ("127.0.0.1", int(line.split("port ")[1].split()[0]))
+        data = conversation(small_scan)
+        assert [i.meta["ChpnetMethod"] for i in send(address, data).images] == ["chpnet"] * 2
+        with connect(address) as sock:
+            sock.sendall(data[:5000])
+            assert "done, 2 images" in process.stderr.readline()
+            process.send_signal(signal.SIGTERM)
+            assert len(exchange(sock, data[5000:]).images) == 2
+        rest = process.stderr.read()
+        assert process.wait(60) == 0
+    finally:
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+        process.stderr.close()
+        process.wait()
+    assert "stopped after 2 scans, 0 of them failed" in rest
