@@ -6,13 +6,18 @@ import difflib
 from collections.abc import Iterable
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def nearest(name: str, known: Iterable[str], alike: float = 0.6) -> str | None:
     """The known name that looks most like `name`; None where none does.
 
     Upper and lower case are not told apart, nor are `-` and `_`.
+
+    Args:
+        name: What was found.
+        known: What could have been meant.
+        alike: How alike they must be, from 0 to 1; more where all names share a part.
     """
     plain = {_plain(k): k for k in known}
-    found = difflib.get_close_matches(_plain(name), plain, n=1)
+    found = difflib.get_close_matches(_plain(name), plain, n=1, cutoff=alike)
     return plain[found[0]] if found else None
 
 

@@ -103,7 +103,7 @@ class ChainParser:
                 element.line, f"{name} is in the library {known[name]}, found <dll>{dll}</dll>"
             )
         elif name and name not in known:
-            near = nearest(name, known)
+            near = nearest(name, known, alike=0.85)
             self.report.warning(
                 element.line,
                 f"{name} is no class of Gadgetron 4.7 that is known here"

@@ -1,0 +1,23 @@
+"""What a built wheel holds beside the packages."""
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def test_the_wheel_puts_the_chains_where_gadgetron_looks(tmp_path: Path) -> None:
+    wheel = pytest.importorskip("hatchling.builders.wheel")
+    (built,) = wheel.WheelBuilder(str(CHECKOUT)).build(
+        directory=str(tmp_path), versions=["standard"]
+    )
+    with zipfile.ZipFile(built) as archive:
+        names = archive.namelist()
+        folder = next(n.partition("/")[0] for n in names if "/data/share/gadgetron/" in n)
+        for chain in (CHECKOUT / "configs" / "gadgetron").glob("*.xml"):
+            inside = f"{folder}/data/share/gadgetron/config/{chain.name}"
+            assert archive.read(inside) == chain.read_bytes()
+    assert "chpnet_gadgets/acquisitions.py" in names
+    assert "chpnet_stream/models/chpnet-rt.json" in names
