@@ -177,3 +177,29 @@ def test_phantoms_are_a_source_of_heads():
     source = phantom_source(2)
     assert len({image.subject for image in source.images}) == 2
     assert source.distinct
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["glioma/a.png", "glioma/b.jpg", "sub-07_T1w.nii.gz", "dicom/IM1", "file1.h5", "scan.h5"],
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_damaged_files_are_read_or_refused_by_name(folder, tmp_path, name):
+    """Changed and missing bytes: whatever comes out is images or one error with the file's name."""
+    whole = (folder / name).read_bytes()
+    path = tmp_path / folder.joinpath(name).name
+    rng = np.random.default_rng(0)
+    refused = []
+    for attempt in range(24):
+        content = np.frombuffer(whole, dtype=np.uint8).copy()
+        end = len(content) if attempt % 3 else int(rng.integers(1, len(content)))
+        spoilt = rng.integers(0, min(len(content), 2000), 8)
+        content[spoilt] = rng.integers(0, 256, 8)
+        path.write_bytes(content[:end].tobytes())
+        try:
+            for source in find_sources([path], ReadOptions())[0]:
+                list(source.images)
+        except InputError as error:
+            refused.append(str(error))
+    assert refused
+    assert all(path.name in message for message in refused)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from chpnet_stream.mrd.files import ScanFile
     from chpnet_stream.scan.slices import Slice
 
+_DAMAGED = (OSError, KeyError, RuntimeError, ValueError, TypeError)
 _COUNTERS = ("slice", "contrast", "phase", "repetition", "set")
 
 
@@ -75,24 +77,40 @@ def _first_group(path: Path) -> str:
         with h5py.File(path, "r") as file:
             groups = [name for name, item in file.items() if isinstance(item, h5py.Group)]
             return next((name for name in groups if "xml" in file[name]), "dataset")
-    except OSError:
+    except _DAMAGED:
         return "dataset"  # `ScanFile` says what is wrong with the file
 
 
 def _opened(path: Path, group: str) -> ScanFile:
     from chpnet_stream.mrd.files import ScanFile
 
-    scan = ScanFile(path, group)
+    with _naming(path):
+        scan = ScanFile(path, group)
     try:
-        scan.header.check()
-        if all(encoding.is_3d for encoding in scan.header.encodings):
-            raise UnsupportedScanError(f"{path}: a 3-D scan; expected 2-D slices")
-    except ChpnetError as error:
+        with _naming(path):
+            scan.header.check()
+            if all(encoding.is_3d for encoding in scan.header.encodings):
+                raise UnsupportedScanError("a 3-D scan; expected 2-D slices")
+    except InputError:
         scan.close()
+        raise
+    return scan
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Puts the file's name into errors that lack it, and makes one of what HDF5 raises."""
+    try:
+        yield
+    except ChpnetError as error:
         if str(path) in str(error):
             raise
         raise InputError(f"{path}: {error}") from error
-    return scan
+    except _DAMAGED as error:
+        reason = str(error).strip("'").splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"{path}: can't be read as a scan ({reason}); copy or convert it again"
+        ) from error
 
 
 def _slices(scan: ScanFile, path: Path) -> Iterator[tuple[Slice, np.ndarray]]:
@@ -101,14 +119,10 @@ def _slices(scan: ScanFile, path: Path) -> Iterator[tuple[Slice, np.ndarray]]:
 
     assembler = SliceAssembler(scan.header)
     found = False
-    try:
+    with _naming(path):
         for data in assembler.assemble(scan.acquisitions()):
             found = True
             yield data, _complete(data, path)
-    except ChpnetError as error:
-        if str(path) in str(error):
-            raise
-        raise InputError(f"{path}: {error}") from error
     if not found:
         raise InputError(
             f"{path}: {scan.number_of_acquisitions} acquisitions, none with image data; "
@@ -146,24 +160,21 @@ def _white_slices(path: Path, group: str) -> Iterator[tuple[Slice, np.ndarray]]:
     from chpnet_stream.mrd import flags
     from chpnet_stream.scan.noise import NoiseScan
 
-    with _opened(path, group) as scan:
+    with _opened(path, group) as scan, _naming(path):
         noise = NoiseScan(scan.header.noise_bandwidth)
-        try:
-            for acquisition in scan.acquisitions():
-                if int(acquisition.flags) & flags.NOISE:
-                    noise.add(acquisition)
-                elif flags.is_image(int(acquisition.flags)):
-                    break  # noise comes first; what came later would change the scale
-            calibration = CoilCalibration(noise, torch.device("cpu"))
-            for data, kspace in _slices(scan, path):
-                whitening = calibration.whitening(data).numpy()
-                averages = int(data.sampled[data.sampled > 0].min())
+        for acquisition in scan.acquisitions():
+            if int(acquisition.flags) & flags.NOISE:
+                noise.add(acquisition)
+            elif flags.is_image(int(acquisition.flags)):
+                break  # noise comes first; what came later would change the scale
+        calibration = CoilCalibration(noise, torch.device("cpu"))
+        for data, kspace in _slices(scan, path):
+            whitening = calibration.whitening(data).numpy()
+            averages = int(data.sampled[data.sampled > 0].min())
+            with np.errstate(over="ignore", invalid="ignore"):  # the peak is checked
                 white = np.einsum("dc,cyx->dyx", whitening, kspace, optimize=True)
-                yield data, (white * np.float32(np.sqrt(averages))).astype(np.complex64)
-        except ChpnetError as error:
-            if str(path) in str(error):
-                raise
-            raise InputError(f"{path}: {error}") from error
+                white = (white * np.float32(np.sqrt(averages))).astype(np.complex64)
+            yield data, white
 
 
 def _magnitude(kspace: np.ndarray) -> np.ndarray:

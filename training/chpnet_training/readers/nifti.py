@@ -49,6 +49,13 @@ def read_nifti(
     """
     import nibabel
     from nibabel.filebasedimages import ImageFileError
+    from nibabel.orientations import OrientationError
+    from nibabel.spatialimages import HeaderDataError
+
+    faults = (
+        OSError, EOFError, ValueError, MemoryError, zlib.error,
+        ImageFileError, HeaderDataError, OrientationError,
+    )  # fmt: skip
 
     unknown = [name for name in orientations or () if name not in _AXES]
     if unknown:
@@ -56,7 +63,7 @@ def read_nifti(
     try:
         image = nibabel.as_closest_canonical(nibabel.load(path))
         data = np.asarray(image.dataobj)
-    except (OSError, EOFError, ValueError, zlib.error, ImageFileError) as error:
+    except faults as error:
         raise InputError(
             f"{path}: not a readable NIfTI file ({error}). Expected .nii or .nii.gz."
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tokenize
 import zlib
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def read_array(path: Path) -> SourceImage:
     """
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (*_FAULTS, MemoryError, tokenize.TokenError) as error:
         raise InputError(
             f"{path}: not a readable .npy array ({error}). Save a two-dimensional numeric array."
         ) from error
