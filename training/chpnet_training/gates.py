@@ -22,7 +22,7 @@ class Gates(nn.Module):
     not computed, and its input passes on.
 
     Attributes:
-        logits: `blocks`; positive is open.
+        logits: `blocks`; without drawing a gate is 0 below -2.4, one half at 0, 1 from 2.4 on.
         learning: Whether gates are drawn (True) or have their one value.
 
     Args:
