@@ -24,7 +24,7 @@ from chpnet_stream.errors import InputError, OutputError, OutputExistsError
 FORMAT = "chpnet training data 1"
 
 COMPRESSION: dict[str, Any] = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
-"""Of the images: 9 % smaller than LZF, 6 times faster to write than to simulate from."""
+"""Of the images: 9 % smaller than LZF; 3 ms to write one of 320 x 320, 1 ms to open and read it."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class BankWriter:
             if kspace is not None:
                 stored = np.ascontiguousarray(kspace, dtype=np.complex64)
                 measured = digest(stored)
-                # one chunk a coil; noise does not compress
+                # one chunk a coil; gzip would save 14 % and take 100 times as long
                 self._kspace.create_dataset(str(number), data=stored, chunks=(1, *stored.shape[1:]))
         except OSError as error:
             raise OutputError(f"can't write {self.path}: {error}") from error
