@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from chpnet_stream.errors import MissingCalibrationError
+from chpnet_stream.methods import Reconstruction
 from chpnet_stream.mrd.files import ScanFile
 from chpnet_stream.pictures import Panel, save_comparison
-from chpnet_stream.reconstruction import Reconstruction
 from chpnet_stream.scan.slices import Slice
 from chpnet_stream.scan.undersampling import is_fully_sampled, undersample
 from chpnet_stream.session import Session

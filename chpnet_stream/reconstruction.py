@@ -7,7 +7,6 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from chpnet_stream.errors import (
     MissingCalibrationError,
     ReconstructionError,
 )
+from chpnet_stream.methods import LADDERS, LATE, METHODS, Reconstruction
 from chpnet_stream.metrics import StageClock
 from chpnet_stream.mrd.images import crop_to_recon
 from chpnet_stream.network.normal import ColumnNormal, Normal, to_channels, to_complex
@@ -34,52 +34,9 @@ from chpnet_stream.scan.noise import NoiseScan
 from chpnet_stream.scan.slices import Slice
 from chpnet_stream.symmetry import symmetrize
 
-Method = Literal["chpnet", "cg-sense", "zero-filled", "rss"]
-METHODS: tuple[str, ...] = get_args(Method)
-
-LADDERS: dict[str, tuple[str, ...]] = {
-    "chpnet": ("chpnet", "cg-sense", "rss"),
-    "cg-sense": ("cg-sense", "rss"),
-    "zero-filled": ("zero-filled", "rss"),
-    "rss": ("rss",),
-}
-"""What is tried, in this order, so that a slice is never lost."""
-
-LATE = "late"
-"""Kind of fallback where the network missed the deadline."""
-
 CG_REGULARIZATION = 1e-2
 CG_ITERATIONS = 10
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Reconstruction:
-    """An image and how it came to be.
-
-    Attributes:
-        image: Magnitude `y x`, float32 (where complex images were asked for: complex64), cut to
-            the reconstructed field of view. Unit: standard deviation of the noise (of a complex
-            sample of one average), the same for all slices of the scan.
-        method: The method that made it.
-        wanted: The method that was asked for.
-        fallback: Why they differ; None where they don't.
-        residual: Relative data-consistency residual; None for `rss`.
-        virtual_coils: Coils after compression.
-        milliseconds: Time of every step.
-        notes: Steps for the image's processing history.
-        baseline: The conventional image of the same slice, where it was asked for.
-    """
-
-    image: np.ndarray
-    method: str
-    wanted: str
-    fallback: str | None
-    residual: float | None
-    virtual_coils: int
-    milliseconds: dict[str, float]
-    notes: tuple[str, ...]
-    baseline: Reconstruction | None = None
 
 
 class _Unfit(Exception):  # noqa: N818 - no error: the next method is tried

@@ -20,6 +20,7 @@ from chpnet_stream.errors import (
     ModelError,
     ReconstructionError,
 )
+from chpnet_stream.methods import LATE, Reconstruction
 from chpnet_stream.metrics import SessionMetrics
 from chpnet_stream.mrd import flags
 from chpnet_stream.mrd.header import ScanHeader
@@ -29,7 +30,7 @@ from chpnet_stream.network.normal import ColumnNormal
 from chpnet_stream.network.weights import find_model
 from chpnet_stream.options import ReconstructionOptions
 from chpnet_stream.physics.operators import ColumnSense
-from chpnet_stream.reconstruction import LATE, Reconstruction, SliceReconstructor
+from chpnet_stream.reconstruction import SliceReconstructor
 from chpnet_stream.scan.noise import NoiseScan
 from chpnet_stream.scan.slices import Slice, SliceAssembler
 

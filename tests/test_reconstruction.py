@@ -13,8 +13,9 @@ from chpnet_stream.errors import (
     MissingCalibrationError,
     ReconstructionError,
 )
+from chpnet_stream.methods import LADDERS, METHODS
 from chpnet_stream.mrd.files import ScanFile
-from chpnet_stream.reconstruction import LADDERS, METHODS, SliceReconstructor
+from chpnet_stream.reconstruction import SliceReconstructor
 from chpnet_stream.scan.noise import NoiseScan
 from chpnet_stream.scan.slices import Slice, SliceAssembler
 from tests.sessions import FaultyEngine, decibels, quiet_engine, run, simulated

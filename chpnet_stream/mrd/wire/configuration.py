@@ -12,7 +12,7 @@ NOTHING = re.compile(rb"\s*(<\?xml[^>]*\?>)?\s*")
 
 
 def properties(raw: bytes) -> dict[str, str]:
-    """Names and values of the `<property>` elements of a configuration.
+    """Names and values of the `<property>` elements directly below the root of a configuration.
 
     Both of Gadgetron's spellings are understood: attributes (`name="..." value="..."`) and
     elements (`<name>...</name><value>...</value>`).
@@ -40,7 +40,7 @@ def properties(raw: bytes) -> dict[str, str]:
             "elements; check the chain with `chpnet-stream chain`"
         ) from error
     found: dict[str, str] = {}
-    for element in root.iter("property"):
+    for element in root.findall("property"):
         name = element.get("name") or element.findtext("name")
         value = element.get("value")
         if value is None:
