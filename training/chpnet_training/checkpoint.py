@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,27 @@ from typing import Any
 import torch
 from torch import nn
 
+from chpnet_stream.errors import OutputError
 from chpnet_training.optimization import TrainingError
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write beside the final name, then rename: an interrupted write leaves the old file."""
-    whole = path.with_suffix(".tmp")
-    torch.save(state, whole)
-    whole.replace(path)
+    """Write beside the final name, then rename: an interrupted write leaves the old file.
+
+    Raises:
+        OutputError: If it can't be written.
+    """
+    part = path.with_suffix(".part")
+    try:
+        with part.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError on a full disk
+        part.unlink(missing_ok=True)
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise OutputError(f"can't write {path}: {first}") from error
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

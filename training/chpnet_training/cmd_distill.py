@@ -57,5 +57,6 @@ def command(
     from chpnet_training.runs import distillation_run
 
     wanted = load_recipe(recipe, settings)
-    trainer = distillation_run(wanted, teacher, make_materials(data, out, how), initial)
+    materials = make_materials(data, out, how, unused=True)
+    trainer = distillation_run(wanted, teacher, materials, initial)
     run_and_report(ctx, trainer, "student with its teacher", how)

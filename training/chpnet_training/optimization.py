@@ -68,6 +68,7 @@ class GuardedOptimizer:
             weight_decay=config.weight_decay,
         )
         self.network, self.optimizer = fabric.setup(network, optimizer)
+        self._scaler = getattr(fabric.strategy.precision, "scaler", None)  # 16-mixed has one
         self.usual = 0.0
         self.spikes = 0
         self.updates = 0
@@ -92,9 +93,13 @@ class GuardedOptimizer:
             self.network, self.optimizer, max_norm=self.config.clip, error_if_nonfinite=False
         )
         size = math.nan if norm is None else float(norm)
+        if self._overflowed(loss, size):
+            return False
         if not (math.isfinite(float(loss.detach())) and math.isfinite(size)):
             raise TrainingError(self._diagnosis(number, rate, size, terms))
         if self._is_spike(number, size):
+            if self._scaler is not None:
+                self._scaler.update()
             return False
         self.optimizer.step()
         self.updates += 1
@@ -125,10 +130,20 @@ class GuardedOptimizer:
         self.spikes = int(state["spikes"])
         self.updates = int(state["updates"])
 
+    def _overflowed(self, loss: Tensor, size: float) -> bool:
+        """Whether half precision could not hold the gradient: it is left out and scaled less."""
+        scaler = self._scaler
+        if scaler is None or math.isfinite(size) or not bool(torch.isfinite(loss.detach())):
+            return False
+        if scaler.get_scale() < 1.0:
+            return False
+        self.optimizer.step()  # the scaler leaves the step out and lowers its factor
+        return True
+
     def _diagnosis(self, number: int, rate: float, size: float, terms: dict[str, float]) -> str:
         said = ", ".join(f"{key} {value:.4g}" for key, value in terms.items())
         bad = [
-            name
+            name.replace("_forward_module.", "").replace("module.", "")
             for name, p in self.network.named_parameters()
             if p.grad is not None and not bool(torch.isfinite(p.grad).all())
         ]

@@ -88,7 +88,8 @@ def device_options(command: F) -> F:
             type=click.IntRange(1),
             default=1,
             show_default=True,
-            help="Devices of this machine (DDP); each trains on its share of data.batch.",
+            help="Devices of this machine (DDP); each trains on its share of data.batch. Under "
+            "torchrun it is what that has started.",
         ),
         click.option(
             "--nodes",
@@ -99,10 +100,10 @@ def device_options(command: F) -> F:
         ),
         click.option(
             "--precision",
-            type=click.Choice(["32-true", "bf16-mixed", "16-mixed", "64-true"]),
+            type=click.Choice(["32-true", "bf16-mixed", "16-mixed"]),
             default="32-true",
             show_default=True,
-            help="Arithmetic of the networks.",
+            help="Arithmetic of the networks; data consistency and losses are float32 always.",
         ),
         click.option(
             "--workers",
@@ -136,22 +137,32 @@ def out_option(command: F) -> F:
     )(command)
 
 
-def make_materials(data: Path, out: Path, how: dict[str, Any]) -> Materials:
-    """Devices and folders from the values of `device_options`."""
+def make_materials(
+    data: Path, out: Path, how: dict[str, Any], *, unused: bool = False
+) -> Materials:
+    """Devices and folders from the values of `device_options`; starts the other processes.
+
+    Args:
+        data: File of training images.
+        out: Folder of the run.
+        how: Values of `device_options`.
+        unused: See `chpnet_training.devices.make_fabric`.
+    """
     import torch
 
+    from chpnet_training.devices import make_fabric
     from chpnet_training.runs import Materials
-    from chpnet_training.trainer import make_fabric
 
-    if how["threads"] is not None:
-        torch.set_num_threads(how["threads"])
     fabric = make_fabric(
         accelerator=how["accelerator"],
         devices=how["devices"],
         nodes=how["nodes"],
         precision=how["precision"],
+        unused=unused,
     )
     fabric.launch()
+    if how["threads"] is not None:  # after the launch, which sets it to this process's share
+        torch.set_num_threads(how["threads"])
     return Materials(fabric, data, out, cache=how["cache"], workers=how["workers"])
 
 
@@ -179,7 +190,7 @@ def run_and_report(
         _closing(trainer, what, finished, report, how["as_json"])
         if not finished:
             click.echo("not finished: the same command continues from here", err=True)
-    if not finished and watch.asked():
+    if not finished and watch.asked() and zero:
         ctx.exit(EXIT_INTERRUPTED)
     return finished
 

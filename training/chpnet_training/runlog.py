@@ -44,14 +44,8 @@ class RunLog:
             return
         row = {"step": float(step), **scores, **{f"train_{k}": v for k, v in means.items()}}
         rows = [*self._rows(), {key: repr(value) for key, value in row.items()}]
-        names = list(dict.fromkeys(key for old in rows for key in old))
-        part = self.path.with_suffix(".part")
-        with part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=names)
-            writer.writeheader()
-            writer.writerows(rows)
-        part.replace(self.path)
-        board = self._tensorboard()
+        self._replace(rows)
+        board = self._tensorboard(step)
         for key, value in scores.items():
             board.add_scalar(f"validation/{key}", value, step)
         for key, value in means.items():
@@ -81,17 +75,22 @@ class RunLog:
     def _forget_after(self, step: int) -> None:
         rows = self._rows()
         kept = [row for row in rows if float(row["step"]) <= step]
-        if len(kept) == len(rows):
-            return
-        with self.path.open("w", newline="", encoding="utf-8") as file:
-            names = list(dict.fromkeys(key for row in rows for key in row))
+        if len(kept) < len(rows):
+            self._replace(kept)
+
+    def _replace(self, rows: list[dict[str, str]]) -> None:
+        names = list(dict.fromkeys(key for row in rows for key in row))
+        part = self.path.with_suffix(".part")
+        with part.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, fieldnames=names)
             writer.writeheader()
-            writer.writerows(kept)
+            writer.writerows(rows)
+        part.replace(self.path)
 
-    def _tensorboard(self) -> Any:
+    def _tensorboard(self, step: int) -> Any:
         if self._board is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(str(self._folder / "tensorboard"))
+            # what an earlier process showed from this step on is hidden
+            self._board = SummaryWriter(str(self._folder / "tensorboard"), purge_step=step)
         return self._board

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from chpnet_training.checkpoint import read_checkpoint, write_checkpoint
 from chpnet_training.dataset import Batch, collate, step_loader
 from chpnet_training.optimization import TrainingError
-from chpnet_training.recipe import Recipe
+from chpnet_training.recipe import Recipe, differences
 from chpnet_training.runlog import RunLog
 from chpnet_training.validation import validate
 
@@ -57,29 +57,6 @@ class Progress:
     loss: float
     psnr: float
     seconds_per_step: float
-
-
-def make_fabric(
-    *, accelerator: str = "auto", devices: int = 1, nodes: int = 1, precision: str = "32-true"
-) -> Fabric:
-    """Lightning's Fabric for these devices; under torchrun it takes the world that is there.
-
-    Args:
-        accelerator: "cpu", "cuda" or "auto".
-        devices: Devices (processes) on this machine.
-        nodes: Machines.
-        precision: "32-true", "bf16-mixed", "16-mixed" or "64-true".
-    """
-    from lightning.fabric import Fabric
-
-    strategy = "ddp" if devices * nodes > 1 else "auto"
-    return Fabric(
-        accelerator=accelerator,
-        devices=devices,
-        num_nodes=nodes,
-        strategy=strategy,
-        precision=precision,  # type: ignore[arg-type]
-    )
 
 
 class Trainer:
@@ -144,6 +121,8 @@ class Trainer:
         """
         recipe, fabric = self.recipe, self.fabric
         steps, begin = recipe.optimizer.steps, time.monotonic()
+        if self.has_ended():
+            return True
         loader = step_loader(
             self.slices,
             self.step,
@@ -153,53 +132,76 @@ class Trainer:
             rank=fabric.global_rank,
             world=fabric.world_size,
         )
-        if self.step >= steps or self.since_best > recipe.validation.patience > 0:
-            return True
         tick = time.monotonic()
-        for samples in loader:
-            torch.manual_seed(1_000_003 * recipe.seed + self.step)  # gates, on every device alike
-            told = self.learner.step(collate(samples, fabric.device), self.step)
-            self.step += 1
-            self.log.add(told)
-            finished = self.step == steps
-            late = time.monotonic() - begin > max_seconds or (stop is not None and stop())
-            if fabric.world_size > 1:
-                late = bool(fabric.all_reduce(torch.tensor(float(late)), reduce_op="max"))
-            if self.step % recipe.validation.every == 0 or finished or late:
-                self._validate(self.step % recipe.validation.every == 0 or finished)
-            if report is not None:
-                now = time.monotonic()
-                psnr = self.scores.get("psnr", math.nan)
-                report(Progress(self.step, steps, told["loss"], psnr, now - tick))
-                tick = now
-            if self.since_best > recipe.validation.patience > 0:
-                logger.warning(
-                    "stopped early at step %d: no better PSNR than %.2f dB in %d validations",
-                    self.step,
-                    self.best,
-                    self.since_best,
-                )
-                break
-            if late and not finished:
-                self.log.close()
-                return False
-        self.log.close()
+        try:
+            for samples in loader:
+                torch.manual_seed(1_000_003 * recipe.seed + self.step)  # gates, everywhere alike
+                told = self.learner.step(collate(samples, fabric.device), self.step)
+                self.step += 1
+                late = time.monotonic() - begin > max_seconds or (stop is not None and stop())
+                told, late = self._agree(told, late)
+                self.log.add(told)
+                if self.step % recipe.validation.every == 0 or self.step == steps:
+                    self._validate()
+                elif late:
+                    self._save()
+                if report is not None:
+                    now = time.monotonic()
+                    psnr = self.scores.get("psnr", math.nan)
+                    report(Progress(self.step, steps, told["loss"], psnr, now - tick))
+                    tick = now
+                if self.has_ended():
+                    break
+                if late:
+                    return False
+        finally:
+            self.log.close()
+        if self.step < steps:
+            logger.warning(
+                "stopped early at step %d: no better PSNR than %.2f dB in %d validations",
+                self.step,
+                self.best,
+                self.since_best,
+            )
         return True
 
-    def _validate(self, regular: bool) -> None:
-        """Score, log, write the checkpoints; only regular validations count for the best."""
-        self.scores = validate(self.learner.evaluated, self.held_back)
-        better = regular and self.scores["psnr"] > self.best
-        if regular:
-            self.since_best = 0 if better else self.since_best + 1
-            self.log.write(self.step, self.scores)
+    def has_ended(self) -> bool:
+        """Whether all steps are made, or enough validations in a row brought nothing better."""
+        patience = self.recipe.validation.patience
+        return self.step >= self.recipe.optimizer.steps or 0 < patience <= self.since_best
+
+    def _agree(self, told: dict[str, float], late: bool) -> tuple[dict[str, float], bool]:
+        """Means over all devices, and whether one of them wants to stop."""
+        if self.fabric.world_size == 1:
+            return told, late
+        mine = torch.tensor(
+            [*told.values(), float(late)], dtype=torch.float64, device=self.fabric.device
+        )
+        *means, share = torch.as_tensor(self.fabric.all_reduce(mine, reduce_op="mean")).tolist()
+        return dict(zip(told, means, strict=True)), share > 0
+
+    def _sum(self, values: Tensor) -> Tensor:
+        summed = self.fabric.all_reduce(values.to(self.fabric.device), reduce_op="sum")
+        return torch.as_tensor(summed)
+
+    def _validate(self) -> None:
+        """Score, log, write the checkpoints; each device scores its share."""
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        self.scores = validate(self.learner.evaluated, self.held_back[rank::world], self._sum)
+        better = self.scores["psnr"] > self.best
+        self.since_best = 0 if better else self.since_best + 1
+        self.log.write(self.step, self.scores)
         if better:
             self.best = self.scores["psnr"]
+        self._save(better)
+
+    def _save(self, better: bool = False) -> None:
+        """The best first: interrupted in between, the step that made it is made again."""
         if self.fabric.is_global_zero:
             state = self._state()
-            write_checkpoint(self.folder / CHECKPOINT, state)
             if better:
                 write_checkpoint(self.folder / BEST, {**state, "learner": None})
+            write_checkpoint(self.folder / CHECKPOINT, state)
         self.fabric.barrier()
 
     def _state(self) -> dict[str, Any]:
@@ -212,17 +214,25 @@ class Trainer:
             "scores": self.scores,
             "networks": {name: network.state_dict() for name, network in networks.items()},
             "learner": self.learner.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
             "log": self.log.state_dict(),
         }
 
     def _load(self, path: Path) -> dict[str, Any]:
         state = read_checkpoint(path)
-        if state["recipe"] != self.recipe.model_dump(mode="json"):
+        other = differences(state["recipe"], self.recipe)
+        if other:
             raise TrainingError(
                 f"{path}: expected a checkpoint of this recipe, found one of another "
-                f"('{state['recipe']['name']}' with other settings); choose another --out folder"
+                f"({'; '.join(other[:3])}); choose another --out folder"
+            )
+        if state["learner"] is None:
+            raise TrainingError(
+                f"{path}: expected the state of a training run, found only networks, as in {BEST}; "
+                "begin a new run with it by --initial"
             )
         self.learner.load_state_dict(state["learner"])
+        self.fabric.strategy.precision.load_state_dict(state.get("precision", {}))
         self.step, self.best = int(state["step"]), float(state["best"])
         self.since_best, self.scores = int(state["since_best"]), state["scores"]
         begun: dict[str, Any] = state["log"]

@@ -10,6 +10,8 @@ from torch import Tensor
 from chpnet_training.dataset import Batch
 from chpnet_training.losses import magnitude, structural_similarity
 
+SCORES = ("psnr", "ssim", "nmse")
+
 Network = Callable[[Tensor, Tensor, object, Tensor], Tensor]
 """A network or engine: start, adjoint, normal, noise to image."""
 
@@ -43,17 +45,24 @@ def score_images(image: Tensor, target: Tensor) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def validate(network: Network, batches: list[Batch]) -> dict[str, float]:
-    """Mean PSNR, SSIM and NMSE of a network, and of the images that it starts from.
+def validate(
+    network: Network, batches: list[Batch], add_up: Callable[[Tensor], Tensor] | None = None
+) -> dict[str, float]:
+    """Mean PSNR, SSIM and NMSE of a network, and of the images that it starts from (`start_...`).
 
     Args:
         network: What to score.
         batches: Images `batch channels y x` with their truth.
+        add_up: Adds float64 `7` over devices, where each of them scores batches of its own.
     """
-    rows: dict[str, list[float]] = {}
+    sums = torch.zeros(2 * len(SCORES) + 1, dtype=torch.float64)
     for batch in batches:
         made = network(batch.start, batch.adjoint, batch.normal, batch.noise)
-        for prefix, image in (("", made), ("start_", batch.start)):
-            for name, values in score_images(image, batch.target).items():
-                rows.setdefault(prefix + name, []).extend(values.tolist())
-    return {key: sum(values) / len(values) for key, values in rows.items()}
+        for place, image in enumerate((made, batch.start)):
+            scores = score_images(image, batch.target)
+            for i, name in enumerate(SCORES):
+                sums[place * len(SCORES) + i] += scores[name].double().sum().cpu()
+        sums[-1] += len(made)
+    total = sums if add_up is None else add_up(sums)
+    means = (total[:-1] / total[-1]).tolist()
+    return dict(zip([*SCORES, *(f"start_{name}" for name in SCORES)], means, strict=True))

@@ -1,0 +1,130 @@
+"""Two processes on the CPU make the network that one makes, and share the data."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from chpnet_training.options import ALLOCATOR
+from chpnet_training.trainer import CHECKPOINT
+from tests.training.tiny import tiny_bank
+from tests.training.tiny_runs import make_run, recipe_for_all, state_of
+
+CHECKOUT = Path(__file__).parents[2]
+SETTINGS = {
+    "steps": 6,
+    "every": 2,
+    "simulation": {"matrix_y": (32, 32), "matrix_x": (32, 32)},
+    "data": {"batch": 2},
+    "validation": {"slices": 5},
+}
+TOLERANCE = 2e-4
+"""Of weights: after six steps of 2e-3 at most. Sums in another order give up to 4e-5, for Adam
+divides small gradients by their size."""
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory):
+    return tiny_bank(tmp_path_factory.mktemp("bank") / "bank.h5")
+
+
+@pytest.fixture(scope="module")
+def alone(bank, tmp_path_factory):
+    """Folders of runs in one process, by kind; the teacher that teaches has a closed block."""
+    folder = tmp_path_factory.mktemp("alone")
+    recipe = recipe_for_all(**SETTINGS)
+    make_run("teacher", recipe, bank, folder / "teacher").run()
+    state = state_of(folder / "teacher")
+    state["networks"]["teacher"]["gates.logits"][1] = -6.0
+    closed = folder / "closed.ckpt"
+    torch.save(state, closed)
+    make_run("distill", recipe, bank, folder / "distill", teacher=closed).run()
+    make_run("student", recipe, bank, folder / "student").run()
+    return folder
+
+
+def start(*words: object, **environment: str) -> str:
+    """Run a process in the checkout; returns what it said on stderr."""
+    kept = {k: v for k, v in os.environ.items() if k not in ALLOCATOR}
+    done = subprocess.run(
+        [sys.executable, *map(str, words)],
+        cwd=CHECKOUT,
+        env={**kept, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def torchrun(*words: object) -> str:
+    return start("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, *words)
+
+
+def furthest(one: Path, two: Path) -> float:
+    """Largest difference of a weight of all networks, students and teachers."""
+    networks, others = state_of(one)["networks"], state_of(two)["networks"]
+    assert networks.keys() == others.keys()
+    pairs = [
+        (weights, others[name][key])
+        for name, network in networks.items()
+        for key, weights in network.items()
+    ]
+    assert len(pairs) > 10
+    return max(float((a - b).abs().max()) for a, b in pairs)
+
+
+@pytest.mark.parametrize("kind", ["student", "distill"])
+def test_two_processes_are_one_run(bank, alone, tmp_path, kind):
+    words = [kind, json.dumps(SETTINGS), bank, tmp_path, alone / "closed.ckpt"]
+    torchrun(CHECKOUT / "tests" / "training" / "parallel.py", *words)
+    told = [json.loads((tmp_path / f"rank{i}.json").read_text()) for i in (0, 1)]
+    assert [t["world"] for t in told] == [2, 2]
+    assert all(t["finished"] for t in told)
+    # each slice of one process's run was seen once, by one of the two
+    assert [t["seen"] for t in told] == [[0, 2, 4, 6, 8, 10], [1, 3, 5, 7, 9, 11]]
+    assert told[0]["weights"] == told[1]["weights"]
+    assert told[0]["gates"] == told[1]["gates"]
+    assert told[0]["scores"] == told[1]["scores"]
+    one = state_of(alone / kind)
+    assert furthest(alone / kind, tmp_path) < TOLERANCE
+    for name, score in one["scores"].items():
+        assert told[0]["scores"][name] == pytest.approx(score, rel=1e-4), name
+    if kind == "distill":
+        gates = torch.tensor(told[0]["gates"])
+        assert (gates[:, 1] < -2).all()  # a block that no process computes
+        assert float((gates[0] - gates[-1]).abs().max()) > 0.05  # and they do learn
+
+
+def test_a_run_goes_on_with_another_number_of_processes(bank, alone, tmp_path):
+    recipe = recipe_for_all(**SETTINGS)
+    begun = make_run("student", recipe, bank, tmp_path)
+    assert not begun.run(stop=lambda: begun.step == 3)
+    words = ["student", json.dumps(SETTINGS), bank, tmp_path]
+    torchrun(CHECKOUT / "tests" / "training" / "parallel.py", *words)
+    assert json.loads((tmp_path / "rank1.json").read_text())["seen"] == [7, 9, 11]
+    assert furthest(alone / "student", tmp_path) < TOLERANCE
+
+
+@pytest.mark.parametrize("launcher", ["--devices", "torchrun"])
+def test_the_command_line_in_two_processes(bank, alone, tmp_path, launcher):
+    """The processes restart themselves for the allocator, whoever starts them."""
+    recipe = tmp_path / "recipe.yaml"
+    content = recipe_for_all(**SETTINGS).model_dump(mode="json")
+    recipe.write_text(yaml.safe_dump(content), encoding="utf-8")
+    words = ["-m", "chpnet_training", "student", recipe, "--data", bank, "--out", tmp_path / "run"]
+    words += ["--workers", 0, "--accelerator", "cpu"]
+    if launcher == "torchrun":
+        torchrun(*words)
+    else:
+        start(*words, "--devices", 2)
+    assert state_of(tmp_path / "run")["step"] == 6
+    assert furthest(alone / "student", tmp_path / "run") < TOLERANCE
+    assert (tmp_path / "run" / CHECKPOINT).is_file()
