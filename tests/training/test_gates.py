@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from chpnet_training.gates import Gates
+from chpnet_training.gates import REACH, Gates
 
 
 def gates_at(*logits: float, copies: int = 1) -> Gates:
@@ -91,3 +91,13 @@ def test_the_gradient_of_a_draw():
         means.append(float(gates_at(logit, copies=200_000).double()().detach().mean()))
     assert found == pytest.approx((means[1] - means[0]) / 0.2, rel=0.03)
     assert found > 0.01
+
+
+def test_gates_stay_where_a_price_can_move_them():
+    gates = gates_at(-50.0, -1.0, 2.0, 50.0)
+    gates.keep_in_reach()
+    assert gates.logits.tolist() == [-REACH, -1.0, 2.0, REACH]
+    gates.learning = False
+    assert gates.open_blocks() == [False, True, True, True]
+    gates.probability_open().sum().backward()
+    assert (gates.logits.grad > 0.003).all()

@@ -12,6 +12,8 @@ LOW, HIGH = -0.1, 1.1
 """The interval to which the concrete distribution is stretched before it is clipped to 0..1."""
 OPEN_AT_FIRST = 3.0
 """Logits of fresh gates: the probability of being open is then above 0.99."""
+REACH = 4.0
+"""Logits stay within this distance of zero: further out the gradient vanishes, for good."""
 
 
 class Gates(nn.Module):
@@ -46,6 +48,11 @@ class Gates(nn.Module):
     def probability_open(self) -> Tensor:
         """Probability `blocks` that a drawn gate is not 0, with a gradient even where it is."""
         return torch.sigmoid(self.logits - TEMPERATURE * math.log(-LOW / HIGH))
+
+    @torch.no_grad()
+    def keep_in_reach(self) -> None:
+        """Bring logits that went too far back to where the next price can still move them."""
+        self.logits.clamp_(-REACH, REACH)
 
     def open_blocks(self) -> list[bool]:
         """Which blocks are computed when nothing is drawn."""

@@ -68,7 +68,7 @@ class CommonSpace(nn.Module):
     ) -> None:
         super().__init__()
         self.pairs = [
-            round((t + 1) * teacher_iterations / student_iterations) - 1
+            max(round((t + 1) * teacher_iterations / student_iterations), 1) - 1
             for t in range(student_iterations)
         ]
         self.student = nn.ModuleList(
