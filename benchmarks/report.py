@@ -11,6 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from chpnet_training.machine import processor
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 TABLES = CHECKOUT / "docs" / "tables"
 
@@ -44,18 +46,9 @@ def machine(threads: int) -> str:
     cores = len(os.sched_getaffinity(0))
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "onnxruntime", "numpy"))
     return (
-        f"Hardware: {_processor()}, {cores} cores; threads used: {threads}.\n"
+        f"Hardware: {processor()}, {cores} cores; threads used: {threads}.\n"
         f"Software: Python {platform.python_version()}, {packages}, bart {bart_version()}."
     )
-
-
-def _processor() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in text.splitlines() if "model name" in line]
-    return names[0] if names else platform.machine()
 
 
 def bart_version() -> str:

@@ -218,7 +218,7 @@ def _model(name: str, folder: Path) -> tuple[Model, str]:
     checkpoint = folder / "random.ckpt"
     state = {
         "recipe": recipe.model_dump(mode="json"),
-        "average": student.state_dict(),
+        "networks": {"student": student.state_dict()},
         "step": 0,
     }
     torch.save(state, checkpoint)

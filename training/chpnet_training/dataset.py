@@ -18,6 +18,7 @@ from chpnet_stream.errors import ConfigurationError, InputError
 from chpnet_stream.network.normal import ColumnNormal, DownsamplingNormal, Normal, to_channels
 from chpnet_stream.physics.classical import cg_sense
 from chpnet_stream.physics.operators import ColumnSense
+from chpnet_training.measured import measured_samples
 from chpnet_training.recipe import Recipe
 from chpnet_training.simulation import Sample, simulate_samples
 from chpnet_training.sources import SourceBank
@@ -81,10 +82,15 @@ class Slices(Dataset[list[Any]]):
         return indices
 
     def __getitem__(self, number: int) -> list[Any]:
-        """Simulate slice `number` (any non-negative integer)."""
+        """Slice `number` (any non-negative integer): simulated, or measured where k-space is kept."""
         rng = np.random.default_rng([*self.seed, number])
         place = int(np.searchsorted(self.cumulative, rng.random(), side="right"))
-        picture = self.bank[int(self.indices[min(place, len(self.indices) - 1)])]
+        index = int(self.indices[min(place, len(self.indices) - 1)])
+        if self.recipe.student.task == "kspace":
+            kspace = self.bank.kspace(index)
+            if kspace is not None:
+                return list(measured_samples(kspace, self.recipe.simulation, rng))
+        picture = self.bank[index]
         if self.recipe.student.task == "superres":
             factors = self.recipe.superres.factors
             factor = factors[number // self.recipe.data.batch % len(factors)]
