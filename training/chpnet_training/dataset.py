@@ -82,7 +82,7 @@ class Slices(Dataset[list[Any]]):
         return indices
 
     def __getitem__(self, number: int) -> list[Any]:
-        """Slice `number` (any non-negative integer): simulated, or measured where k-space is kept."""
+        """Slice `number`, not negative: simulated, or measured where its k-space is kept."""
         rng = np.random.default_rng([*self.seed, number])
         place = int(np.searchsorted(self.cumulative, rng.random(), side="right"))
         index = int(self.indices[min(place, len(self.indices) - 1)])
