@@ -24,6 +24,7 @@ class Setting:
         most: Largest number, where there is one.
         unit: Of a number.
         gadgets: The gadgets that heed it.
+        note: What else the properties of a gadget need to be told.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Setting:
     most: int | None = None
     unit: str = ""
     gadgets: tuple[str, ...] = EVERY
+    note: str = ""
 
     @property
     def expected(self) -> str:
@@ -76,8 +78,9 @@ SETTINGS = {
         Setting(
             "model",
             "chpnet-rt",
-            "An installed model (see `chpnet-stream models`) or the .json card of another. Without "
-            "it the images gadget takes the installed model for its task.",
+            "An installed model (see `chpnet-stream models`) or the .json card of another.",
+            note="A card needs its whole path. Where none is named the images gadget takes the "
+            "installed model for its task, if there is one, and a server takes its own.",
         ),
         Setting(
             "engine",
@@ -89,8 +92,8 @@ SETTINGS = {
             "deadline_ms",
             0.0,
             "Time from a slice's last readout to its image. A network that is not ready by then is "
-            "given up, and the conventional image goes out (the images gadget: the interpolated "
-            "one). 0: no deadline.",
+            "given up, and the conventional image goes out. 0: no deadline.",
+            note="The images gadget sends the interpolated image then.",
             least=0,
             unit="ms",
         ),
@@ -98,15 +101,17 @@ SETTINGS = {
             "on_error",
             "fallback",
             "When the network fails on a slice, or its image on a check. fallback: the "
-            "conventional image goes out (the images gadget: the interpolated one). baseline-only: "
-            "conventional images from there on. error: the scan ends with an error.",
+            "conventional image goes out. baseline-only: conventional images from there on. error: "
+            "the scan ends with an error.",
+            note="The images gadget sends interpolated images instead of conventional ones, takes "
+            "baseline-only for fallback, and without a model passes images on unchanged.",
             choices=("fallback", "error", "baseline-only"),
         ),
         Setting(
             "send_baseline",
             False,
-            "Send the conventional image of every slice too, as a series of its own (the images "
-            "gadget: the image as it came).",
+            "Send the conventional image of every slice too, as a series of its own.",
+            note="The images gadget sends the image as it came; not with image arrays.",
         ),
         Setting(
             "series",
@@ -149,14 +154,16 @@ SETTINGS = {
         Setting(
             "flip_rows",
             False,
-            "Reverse the order of image rows (y). The directions in the header stay; the meta "
-            "(ImageColumnDir) tell the flip.",
+            "Reverse the order of image rows (y).",
+            note="The directions in the header stay the acquisition's; the meta tell the flip "
+            "(ImageColumnDir).",
             gadgets=KSPACE,
         ),
         Setting(
             "flip_columns",
             False,
-            "Reverse the order of image columns (x), as above (ImageRowDir).",
+            "Reverse the order of image columns (x).",
+            note="Told in the meta (ImageRowDir).",
             gadgets=KSPACE,
         ),
     )

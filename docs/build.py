@@ -13,16 +13,40 @@ import click
 
 from chpnet_stream.cli.main import VERBS, cli
 from chpnet_stream.mrd.flags import FLAGS
+from chpnet_stream.schema import EVERY, SETTINGS, Setting
 from chpnet_training.cli import VERBS as TRAINING_VERBS
 from chpnet_training.cli import cli as training_cli
 
 FOLDER = Path(__file__).parent
 WIDTH = 90
 
+PROPERTIES_INTRODUCTION = """# Properties
+
+What a Gadgetron chain can set in the `<configuration>` of our gadgets (this page is written by
+`make docs` from `chpnet_stream/schema.py`):
+
+    <configuration>
+      <property name="model" value="chpnet-rt"/>
+      <property name="deadline_ms" value="150"/>
+    </configuration>
+
+A property that is not set has its default; behind a `<connect>`, that of the server's options
+(`chpnet-stream gadget --property NAME=VALUE`) comes first. Choices are read in upper and lower
+case, booleans as true, false, yes, no, 1 or 0. An unknown property, or a value that does not fit,
+ends the scan with an error that names the near one; `chpnet-stream chain` finds both before. Most
+are options of `chpnet-stream offline` too, with dashes.
+
+| property | values | default | gadgets |
+|---|---|---|---|"""
+PROPERTIES_END = """## What does not go together
+
+`image_type` complex with `dtype` uint16; with `send_baseline`, the same number for `series` and
+`baseline_series`."""
+
 
 def pages() -> dict[str, str]:
     """Name and text of every generated page."""
-    return {"cli.md": command_line(), "flags.md": flags()}
+    return {"cli.md": command_line(), "flags.md": flags(), "properties.md": properties()}
 
 
 def command_line() -> str:
@@ -66,6 +90,24 @@ def flags() -> str:
     ]
     rows += [f"| {f.number} | {f.name} | {f.treatment.value} | {f.note} |" for f in FLAGS]
     return "\n".join(rows) + "\n"
+
+
+def properties() -> str:
+    """Every setting of a reconstruction, as a property of a chain."""
+    parts = [PROPERTIES_INTRODUCTION]
+    parts += [
+        f"| [`{s.name}`](#{s.name}) | {s.expected}{f', in {s.unit}' if s.unit else ''} | "
+        f"`{s.written}` | {_gadgets(s)} |"
+        for s in SETTINGS.values()
+    ]
+    for setting in SETTINGS.values():
+        parts += ["", f"## {setting.name}", "", f"{setting.description} {setting.note}".strip()]
+    parts += ["", PROPERTIES_END]
+    return "\n".join(parts) + "\n"
+
+
+def _gadgets(setting: Setting) -> str:
+    return "all" if setting.gadgets == EVERY else ", ".join(setting.gadgets)
 
 
 def main(words: list[str]) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chpnet_stream.cli.formatter import show, show_list
+from chpnet_stream.cli.settings import setting_option
 
 if TYPE_CHECKING:
     from chpnet_stream.offline import OfflineReport
@@ -24,44 +25,14 @@ if TYPE_CHECKING:
 @click.option(
     "--group", default="dataset", show_default=True, help="HDF5 group of the scan in its file."
 )
-@click.option(
-    "--method",
-    type=click.Choice(["chpnet", "cg-sense", "zero-filled", "rss"]),
-    default="chpnet",
-    show_default=True,
-    help="Reconstruction. chpnet falls back to cg-sense where a check fails.",
-)
-@click.option(
-    "--model",
-    default="chpnet-rt",
-    show_default=True,
-    metavar="NAME|FILE",
-    help="An installed model (see `chpnet-stream models`) or the .json card of another.",
-)
-@click.option(
-    "--engine",
-    type=click.Choice(["auto", "onnx", "pytorch"]),
-    default="auto",
-    show_default=True,
-    help="Inference engine. auto: PyTorch on a GPU, ONNX Runtime on a CPU.",
-)
-@click.option(
-    "--dtype",
-    type=click.Choice(["float32", "uint16"]),
-    default="float32",
-    show_default=True,
-    help="Pixels. uint16 has one scale for the whole series (RescaleSlope in the meta).",
-)
-@click.option("--series", type=int, default=1, show_default=True, help="image_series_index.")
-@click.option(
-    "--virtual-coils",
-    type=click.IntRange(1, 64),
-    default=8,
-    show_default=True,
-    help="Most coils after compression.",
-)
-@click.option("--flip-rows", is_flag=True, help="Reverse the order of image rows (y).")
-@click.option("--flip-columns", is_flag=True, help="Reverse the order of image columns (x).")
+@setting_option("method")
+@setting_option("model", metavar="NAME|FILE")
+@setting_option("engine")
+@setting_option("dtype")
+@setting_option("series")
+@setting_option("virtual_coils")
+@setting_option("flip_rows")
+@setting_option("flip_columns")
 @click.option(
     "--png",
     type=click.Path(file_okay=False, path_type=Path),
@@ -116,13 +87,10 @@ def command(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    from chpnet_stream.errors import ConfigurationError
     from chpnet_stream.mrd.image_file import refuse_existing
     from chpnet_stream.offline import OfflineJob, refuse_source, run_offline
     from chpnet_stream.options import ReconstructionOptions
 
-    if not 1 <= series <= 65535:
-        raise ConfigurationError(f"--series {series}: expected 1 to 65535")
     target = out or source.parent / f"{source.stem}_images.h5"
     job = OfflineJob(
         source,
