@@ -4,9 +4,15 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
+from chpnet_stream.chain.document import read_document
+from chpnet_stream.chain.model import Distributed, External
+from chpnet_stream.chain.parsing import ChainParser
+from chpnet_stream.chain.report import Report
+from chpnet_stream.mrd.wire.configuration import properties
 from chpnet_stream.network.weights import MODELS
 from tests.chain.chains import SHIPPED, chain, changed, check, external, gadget, shipped
 
@@ -253,3 +259,18 @@ def test_another_python_on_the_path_is_warned_of(
     other.write_text("#!/bin/sh\n")
     other.chmod(0o755)
     assert str(other) in check(tmp_path, chain(external())).warnings[0].text
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_the_gadget_reads_the_properties_that_the_check_reads(path: Path) -> None:
+    root = ElementTree.parse(path).getroot()
+    (node,) = root.iter("external")
+    sent = node.find("configuration")
+    assert sent is not None
+    parser = ChainParser(Report(path))
+    chain = parser.chain(read_document(path).root)
+    assert chain is not None
+    nodes = [*chain.nodes]
+    nodes += [inner for n in nodes if isinstance(n, Distributed) for inner in n.nodes]
+    (external,) = [n for n in nodes if isinstance(n, External)]
+    assert properties(ElementTree.tostring(sent)) == dict(external.properties)
