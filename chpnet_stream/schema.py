@@ -103,8 +103,8 @@ SETTINGS = {
             "When the network fails on a slice, or its image on a check. fallback: the "
             "conventional image goes out. baseline-only: conventional images from there on. error: "
             "the scan ends with an error.",
-            note="The images gadget sends interpolated images instead of conventional ones; without a "
-            "model it passes images on unchanged, or with error ends the scan.",
+            note="The images gadget sends interpolated images instead of conventional ones; "
+            "without a model it passes images on unchanged, or with error ends the scan.",
             choices=("fallback", "error", "baseline-only"),
         ),
         Setting(
