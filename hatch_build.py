@@ -7,9 +7,12 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class GadgetronConfigs(BuildHookInterface):
-    """Adds every `configs/gadgetron/*.xml` to the wheel as `share/gadgetron/config/*.xml`."""
+    """Adds `configs/gadgetron/*.xml` and `gadgets/startup/*.py` to Gadgetron's own folders."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Maps the chains that exist in this checkout; a checkout without chains builds too."""
+        """Maps the files that exist in this checkout."""
+        shared = build_data["shared_data"]
         for chain in sorted(Path(self.root, "configs", "gadgetron").glob("*.xml")):
-            build_data["shared_data"][str(chain)] = f"share/gadgetron/config/{chain.name}"
+            shared[str(chain)] = f"share/gadgetron/config/{chain.name}"
+        for module in sorted(Path(self.root, "gadgets", "startup").glob("*.py")):
+            shared[str(module)] = f"share/gadgetron/python/{module.name}"

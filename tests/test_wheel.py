@@ -19,5 +19,9 @@ def test_the_wheel_puts_the_chains_where_gadgetron_looks(tmp_path: Path) -> None
         for chain in (CHECKOUT / "configs" / "gadgetron").glob("*.xml"):
             inside = f"{folder}/data/share/gadgetron/config/{chain.name}"
             assert archive.read(inside) == chain.read_bytes()
+        startup = CHECKOUT / "gadgets" / "startup" / "sitecustomize.py"
+        inside = f"{folder}/data/share/gadgetron/python/{startup.name}"
+        assert archive.read(inside) == startup.read_bytes()
+    assert "sitecustomize.py" not in names  # never where every Python would find it
     assert "chpnet_gadgets/acquisitions.py" in names
     assert "chpnet_stream/models/chpnet-rt.json" in names

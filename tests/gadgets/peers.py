@@ -1,5 +1,6 @@
 """Peers of a gadget: what a real Gadgetron does, over real sockets and processes."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from chpnet_stream.mrd.wire.messages import Close, Config, ErrorText, Header
 from chpnet_stream.mrd.wire.reader import MessageReader
 from chpnet_stream.mrd.wire.writer import MessageWriter, message_parts
 
+STARTUP = Path(__file__).resolve().parents[2] / "gadgets" / "startup"
 NO_CONFIG = b'<?xml version="1.0"?>\n'
 
 
@@ -74,7 +76,8 @@ class Answer:
 class GadgetProcess:
     """Starts `python -m gadgetron PORT MODULE TARGET` as Gadgetron does, and is its peer.
 
-    Standard input is closed, so that the socket becomes file descriptor 0.
+    Standard input is closed, so that the socket becomes file descriptor 0, and the folder that is
+    installed as `share/gadgetron/python` is appended to PYTHONPATH.
     """
 
     def __init__(self, kind: str, target: str = "reconstruct", **popen: Any) -> None:
@@ -85,6 +88,7 @@ class GadgetProcess:
             ["sh", "-c", 'exec "$@" <&-', "sh", *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": f"{os.environ.get('PYTHONPATH', '')}:{STARTUP}"},
             **popen,
         )
         self.listener.settimeout(60)

@@ -9,6 +9,7 @@ import ismrmrd
 import numpy as np
 import pytest
 
+from chpnet_stream.mrd.files import ScanFile
 from chpnet_stream.mrd.wire.byte_stream import SocketStream
 from chpnet_stream.mrd.wire.image_array import ImageArray
 from chpnet_stream.mrd.wire.messages import Close, Text
@@ -96,6 +97,20 @@ def test_a_peer_that_dies_in_the_middle_ends_the_process_quickly(small_scan: Pat
         gadget.converse(data)
     whole = time.monotonic() - started
     assert seconds < whole  # measured in scans: absolute times are the machine's
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.6, 0.999])
+def test_a_peer_that_dies_in_the_greeting_ends_the_process(small_scan: Path, share: float) -> None:
+    """The gadgetron package itself reads configuration and header, before our code is loaded."""
+    with ScanFile(small_scan) as scan:
+        data = greeting(scan.header.xml, CG)
+    with GadgetProcess("chpnet_gadgets.acquisitions") as gadget:
+        gadget.socket.sendall(data[: int(share * len(data))])
+        time.sleep(0.1)
+        gadget.socket.close()
+        status, log = gadget.ends(60)
+    assert status != 0
+    assert "Gadgetron went away" in log
 
 
 def test_torch_is_not_loaded_before_the_first_bytes_are_read() -> None:
