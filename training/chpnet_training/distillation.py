@@ -72,6 +72,9 @@ def unrolled(network: Student | SwinTeacher, batch: Batch) -> tuple[list[Tensor]
 class Distillation:
     """Dynamic heterogeneous distillation; every mechanism is a switch of the recipe.
 
+    A teacher that learns teaches with its averaged weights: its steps disturb it, and the student
+    need not see that.
+
     Attributes:
         evaluated: The student with averaged weights.
         feedback: What the student reported so far.
@@ -102,21 +105,29 @@ class Distillation:
             )
         self.student = GuardedOptimizer(fabric, Apprentice(student, space), recipe.optimizer)
         self.evaluated: nn.Module = self.student.average.get_submodule("student")
-        self.learns = self.how.parameters or self.how.structure
+        learns = self.how.parameters or self.how.structure
         teacher.gates.learning = False
-        teacher.requires_grad_(self.learns)
-        self.lecturer: nn.Module = Lecturer(teacher)
-        self.teacher: GuardedOptimizer | None = None
-        if self.learns:
-            self.teacher = self._teacher_optimizer()
-            self.lecturer = self.teacher.network
-        else:
-            self.lecturer.to(fabric.device)
+        teacher.requires_grad_(learns)
         self.raw_teacher = teacher
+        self.teacher: GuardedOptimizer | None = None
+        self.master: nn.Module = Lecturer(teacher)
+        if learns:
+            self.teacher = self._teacher_optimizer(self.master)
+            self.master = self.teacher.average
+        else:
+            self.master.to(fabric.device)
         self.finish_at = round((1 - self.how.finish) * recipe.optimizer.steps)
 
-    def _teacher_optimizer(self) -> GuardedOptimizer:
-        how, lecturer = self.how, self.lecturer
+    @property
+    def _taught_by(self) -> SwinTeacher:
+        """The teacher that the student sees: averaged weights where it learns."""
+        teacher = self.master.get_submodule("teacher")
+        if not isinstance(teacher, SwinTeacher):
+            raise TypeError(f"expected a teacher, found {type(teacher).__name__}")
+        return teacher
+
+    def _teacher_optimizer(self, lecturer: nn.Module) -> GuardedOptimizer:
+        how = self.how
         gates = [p for n, p in lecturer.named_parameters() if ".gates." in n]
         weights = [p for n, p in lecturer.named_parameters() if ".gates." not in n]
         if not how.parameters:
@@ -132,29 +143,28 @@ class Distillation:
             scale = how.gate_rate / how.learning_rate
             groups.append({"params": gates, "scale": scale, "weight_decay": 0.0})
         config = self.recipe.optimizer.model_copy(update={"learning_rate": how.learning_rate})
-        return GuardedOptimizer(self.fabric, lecturer, config, name="teacher", groups=groups)
+        return GuardedOptimizer(
+            self.fabric, lecturer, config, name="teacher", groups=groups, trained=True
+        )
 
     def step(self, batch: Batch, number: int) -> dict[str, float]:
         """One step of the student, and one of the teacher where it learns."""
         weights = difficulty_weights(batch)
         if number >= self.finish_at or self.how.weight == 0:
             return self._alone(batch, number, weights)
-        learns = self.learns and number % self.how.teacher_every == 0
-        self.raw_teacher.gates.learning = self.how.structure and learns
-        with torch.set_grad_enabled(learns):
-            images, steps = self.lecturer(batch)
-        self.raw_teacher.gates.learning = False
-        taught = images[-1].detach()
-        told = self._student_step(batch, number, weights, images, steps)
+        with torch.no_grad():
+            images, steps = self.master(batch)
+        taught = images[-1]
+        told = self._student_step(batch, number, weights, taught, steps)
         student = self._last_image
         sums = self.feedback.sums(student, taught, batch.target)
         self.feedback.add(torch.as_tensor(self.fabric.all_reduce(sums, reduce_op="sum")))
-        if learns:
-            told |= self._teacher_step(batch, number, weights, images[-1], student)
+        if self.teacher is not None and number % self.how.teacher_every == 0:
+            told |= self._teacher_step(self.teacher, batch, number, weights, student)
         told["usefulness"] = self.feedback.usefulness
         told["lag"] = self.feedback.lag
         told["teacher_psnr"] = float(psnr_of(taught, batch.target).mean())
-        told["open_blocks"] = float(sum(self.raw_teacher.gates.open_blocks()))
+        told["open_blocks"] = float(sum(self._taught_by.gates.open_blocks()))
         return told
 
     def _alone(self, batch: Batch, number: int, weights: Tensor) -> dict[str, float]:
@@ -171,7 +181,7 @@ class Distillation:
         batch: Batch,
         number: int,
         weights: Tensor,
-        taught: list[Tensor],
+        taught: Tensor,
         steps: Steps,
     ) -> dict[str, float]:
         how = self.how
@@ -180,7 +190,7 @@ class Distillation:
         self._last_image = last.detach()
         terms = self._distance(last, batch.target)
         told = {key: float(value.detach().mean()) for key, value in terms.items()}
-        target = taught[-1].detach()
+        target = taught
         if how.correction:
             corrected = correct(target, self._last_image, batch.target)
             target = corrected.target
@@ -205,12 +215,19 @@ class Distillation:
         return told
 
     def _teacher_step(
-        self, batch: Batch, number: int, weights: Tensor, image: Tensor, student: Tensor
+        self,
+        teacher: GuardedOptimizer,
+        batch: Batch,
+        number: int,
+        weights: Tensor,
+        student: Tensor,
     ) -> dict[str, float]:
         """The teacher repairs its own errors, first where the student has found them."""
-        how = self.how
-        if self.teacher is None:
-            raise ValueError("expected a teacher that learns, found a frozen one")
+        how, gates = self.how, self.raw_teacher.gates
+        gates.learning = how.structure
+        images, _ = teacher.network(batch)
+        gates.learning = False
+        image = images[-1]
         loss = self._distance(image, batch.target)["loss"]
         told = {"teacher_loss": float(loss.detach().mean())}
         needed = 1.0 - self.feedback.weight if how.feedback else 0.0
@@ -222,9 +239,9 @@ class Distillation:
         if how.structure:
             cost = price(self.feedback.lag, how.gap, how.gate_price)
             told["block_price"] = cost
-            total = total + structure_loss(self.raw_teacher.gates, cost)
-        self.teacher.step(total, number, told)
-        self.raw_teacher.gates.keep_in_reach()
+            total = total + structure_loss(gates, cost)
+        teacher.step(total, number, told)
+        gates.keep_in_reach()
         return told
 
     def _distance(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
@@ -233,10 +250,7 @@ class Distillation:
 
     def networks(self) -> dict[str, nn.Module]:
         """Averaged networks by name, as checkpoints hold them."""
-        teacher: nn.Module = self.raw_teacher
-        if self.teacher is not None:
-            teacher = self.teacher.average.get_submodule("teacher")
-        return {"student": self.evaluated, "teacher": teacher}
+        return {"student": self.evaluated, "teacher": self._taught_by}
 
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs."""

@@ -47,6 +47,8 @@ class GuardedOptimizer:
         name: Of the network, for messages.
         groups: Parameter groups with rates of their own (`lr` over the network's as `scale`); by
             default all parameters in one.
+        trained: Whether the weights are those of a trained network. If not, the average forgets the
+            first steps quickly.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class GuardedOptimizer:
         *,
         name: str = "student",
         groups: list[dict[str, Any]] | None = None,
+        trained: bool = False,
     ) -> None:
         self.fabric, self.config, self.name = fabric, config, name
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -72,6 +75,7 @@ class GuardedOptimizer:
         self.usual = 0.0
         self.spikes = 0
         self.updates = 0
+        self.trained = trained
 
     def step(self, loss: Tensor, number: int, terms: dict[str, float]) -> bool:
         """Take one step down the gradient of `loss`; returns whether it was taken.
@@ -103,7 +107,9 @@ class GuardedOptimizer:
             return False
         self.optimizer.step()
         self.updates += 1
-        decay = min(self.config.average, self.updates / (self.updates + 9))
+        decay = self.config.average
+        if not self.trained:
+            decay = min(decay, self.updates / (self.updates + 9))
         with torch.no_grad():
             pairs = zip(self.average.parameters(), self.network.parameters(), strict=True)
             for mean, now in pairs:
