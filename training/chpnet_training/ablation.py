@@ -1,13 +1,12 @@
 """The ablation: every arm with every seed, in processes of their own, and their scores.
 
 A study lives in one folder: `teacher/`, one folder for every run, `data/` with the slices that all
-of them train on, `scores.csv` with every test slice of every network. What is there is not made
-again, so an interrupted study goes on where it was.
+of them train on, `scores.csv` (`ablation_scores`) with every test slice of every network. What is
+there is not made again, so an interrupted study goes on where it was.
 """
 
 from __future__ import annotations
 
-import csv
 import os
 import shutil
 import subprocess
@@ -16,21 +15,34 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from chpnet_training.checkpoint import read_checkpoint
 from chpnet_training.optimization import TrainingError
 from chpnet_training.options import ALLOCATOR
-from chpnet_training.recipe import Recipe
+from chpnet_training.recipe import Recipe, differences
+from chpnet_training.runlog import VALIDATION
 from chpnet_training.study import Study
 from chpnet_training.trainer import CHECKPOINT
 
-SCORES = "scores.csv"
 DONE = "finished"
+"""File in the folder of a run that reached its end."""
+ADOPTED = "adopted"
+"""What it says in the folder of a teacher that was trained elsewhere."""
 RECIPE = "recipe.yaml"
+LOG = "log.txt"
+COMMON = ("seed", "data", "simulation", "superres", "loss", "optimizer", "validation")
+"""Sections of the recipe that every run depends on."""
+OWN = {
+    "teacher": ("teacher", "student.task"),
+    "unet": ("unet", "student.task"),
+    "student": ("student",),
+    "distill": ("student", "teacher", "distillation"),
+}
+"""Sections that it depends on besides, by arm or command."""
 POLL = 0.5
+"""Seconds between two looks at the runs."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +61,34 @@ class Run:
     seed: int
     recipe: Recipe
 
+    @property
+    def verb(self) -> str:
+        """The command that trains it."""
+        if self.arm == "teacher":
+            return "teacher"
+        alone = self.arm == "unet" or self.recipe.distillation.weight == 0
+        return "student" if alone else "distill"
+
     def arguments(self, data: Path, folder: Path) -> list[str]:
         """Words of the command that trains it."""
-        verb = {"teacher": "teacher", "unet": "student"}.get(self.arm, "distill")
-        if verb == "distill" and self.recipe.distillation.weight == 0:
-            verb = "student"
-        words = [verb, str(folder / self.name / RECIPE), "--data", str(data)]
+        words = [self.verb, str(folder / self.name / RECIPE), "--data", str(data)]
         words += ["--out", str(folder / self.name), "--cache", str(folder / "data")]
         words += ["--workers", "0", "--json"]
         if self.arm == "unet":
             words += ["--network", "unet"]
-        if verb == "distill":
+        if self.verb == "distill":
             words += ["--teacher", str(folder / "teacher" / CHECKPOINT)]
         return words
+
+    def foreign(self, folder: Path) -> list[str]:
+        """Settings that count for this run and are others in the finished run of its folder."""
+        own = OWN[self.arm if self.arm in OWN else self.verb]
+        place = folder / self.name
+        adopted = (place / DONE).read_text(encoding="utf-8") == ADOPTED
+        wanted = self.recipe.for_teacher() if self.verb == "teacher" else self.recipe
+        found = differences(read_checkpoint(place / CHECKPOINT)["recipe"], wanted)
+        counted = own if adopted else (*COMMON, *own)
+        return [said for said in found if said.startswith(counted) or " there and " not in said]
 
 
 def runs_of(study: Study) -> Iterator[Run]:
@@ -91,12 +118,13 @@ def adopt_teacher(checkpoint: Path, folder: Path) -> None:
             raise TrainingError(
                 f"{place}: expected {checkpoint}, found another teacher; choose another --out"
             )
-        return
-    place.parent.mkdir(parents=True, exist_ok=True)
-    for name in (CHECKPOINT, "validation.csv"):
-        if (checkpoint.parent / name).exists():
-            shutil.copyfile(checkpoint.parent / name, place.parent / name)
-    (place.parent / DONE).touch()
+    else:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(checkpoint, place)
+        if (checkpoint.parent / VALIDATION).exists():
+            shutil.copyfile(checkpoint.parent / VALIDATION, place.parent / VALIDATION)
+    if not (place.parent / DONE).exists():
+        (place.parent / DONE).write_text(ADOPTED, encoding="utf-8")
 
 
 def train_all(
@@ -107,9 +135,13 @@ def train_all(
     jobs: int = 1,
     threads: int = 1,
     deadline: float | None = None,
+    stop: Callable[[], bool] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> bool:
     """Train what is not trained yet; returns whether everything is.
+
+    A run that another process is training (the child of an ablation that was killed) is left to it
+    and continued once that has ended.
 
     Args:
         study: What to train.
@@ -118,68 +150,113 @@ def train_all(
         jobs: Runs at a time.
         threads: Threads of each.
         deadline: `time.monotonic()` at which to stop at checkpoints; None: never.
+        stop: Asked again and again; True stops at checkpoints.
         progress: Told the last line of a run, the runs finished and all runs.
 
     Raises:
-        TrainingError: If a run fails; the others are stopped at checkpoints.
+        TrainingError: If a run fails; the others are stopped at checkpoints. If a finished run is
+            one of another recipe.
     """
-    waiting = [run for run in runs_of(study) if not (folder / run.name / DONE).exists()]
-    total = sum(1 for _ in runs_of(study))
+    runs = list(runs_of(study))
+    for run in runs:
+        other = run.foreign(folder) if _is_done(run, folder) else []
+        if other:
+            raise TrainingError(
+                f"{folder / run.name}: expected a run of this study, found one of another recipe "
+                f"({'; '.join(other[:3])}); choose another --out folder"
+            )
     running: dict[Run, subprocess.Popen[bytes]] = {}
+    late = False
     try:
-        while waiting or running:
-            late = deadline is not None and time.monotonic() > deadline
-            if late:
-                waiting = []
+        while running or not late:
+            waiting = [run for run in runs if run not in running and not _is_done(run, folder)]
+            if not waiting and not running:
+                break
+            if not late and _is_late(deadline, stop):
+                late = True
                 for process in running.values():
                     process.terminate()
-            while waiting and len(running) < jobs and _may_start(waiting[0], running, folder):
-                run = waiting.pop(0)
-                running[run] = _start(run, data, folder, threads)
+            if not late:
+                _start_some(waiting, running, data, folder, jobs, threads)
             time.sleep(POLL)
-            for run, process in list(running.items()):
-                code = process.poll()
-                if code is None:
-                    continue
-                del running[run]
-                if code == 0:
-                    (folder / run.name / DONE).touch()
-                elif not late:
-                    raise TrainingError(
-                        f"{run.name}: expected the run to finish, found exit code {code}; see "
-                        f"{folder / run.name / 'log.txt'}: {_last_line(folder, run)}"
-                    )
+            _collect(running, folder, late)
             if progress is not None and running:
-                left = len(waiting) + len(running)
                 names = "; ".join(f"{run.name}: {_last_line(folder, run)}" for run in running)
-                progress(names, total - left, total)
+                done = sum(_is_done(run, folder) for run in runs)
+                progress(names, done, len(runs))
     finally:
         for process in running.values():
             process.terminate()
         for process in running.values():
             process.wait()
-    return all((folder / run.name / DONE).exists() for run in runs_of(study))
+    return all(_is_done(run, folder) for run in runs)
 
 
-def _may_start(run: Run, running: dict[Run, Any], folder: Path) -> bool:
-    """Whether what a run needs is there: the teacher and the slices that all share."""
-    if run.arm == "teacher":
-        return True
-    cached = run.recipe.data.fixed == 0 or (folder / "data" / "train.pt").exists()
-    taught = run.recipe.distillation.weight == 0 or run.arm == "unet"
-    return cached and (taught or (folder / "teacher" / DONE).exists() or not running)
+def _is_done(run: Run, folder: Path) -> bool:
+    return (folder / run.name / DONE).exists()
 
 
-def _start(run: Run, data: Path, folder: Path, threads: int) -> subprocess.Popen[bytes]:
+def _is_late(deadline: float | None, stop: Callable[[], bool] | None) -> bool:
+    return (deadline is not None and time.monotonic() > deadline) or (stop is not None and stop())
+
+
+def _start_some(
+    waiting: list[Run],
+    running: dict[Run, subprocess.Popen[bytes]],
+    data: Path,
+    folder: Path,
+    jobs: int,
+    threads: int,
+) -> None:
+    """Start runs, the first ones first, until there are as many as wanted."""
+    for run in waiting:
+        if len(running) >= jobs:
+            return
+        # of the slices that all share, the first run makes the file
+        cached = run.recipe.data.fixed == 0 or (folder / "data" / "train.pt").exists()
+        taught = run.verb != "distill" or (folder / "teacher" / DONE).exists()
+        if taught and (cached or not running):
+            process = _start(run, data, folder, threads)
+            if process is not None:
+                running[run] = process
+
+
+def _collect(running: dict[Run, subprocess.Popen[bytes]], folder: Path, late: bool) -> None:
+    """Take away the runs that have ended, and mark those that have reached their end."""
+    for run, process in list(running.items()):
+        code = process.poll()
+        if code is None:
+            continue
+        del running[run]
+        if code == 0:
+            (folder / run.name / DONE).touch()
+        elif not late:
+            raise TrainingError(
+                f"{run.name}: expected the run to finish, found exit code {code}; see "
+                f"{folder / run.name / LOG}: {_last_line(folder, run)}"
+            )
+
+
+def _start(run: Run, data: Path, folder: Path, threads: int) -> subprocess.Popen[bytes] | None:
+    """Start the process of a run; None where another process is at it.
+
+    The log file is locked. The lock goes on to the new process with its output, and ends with it,
+    even where this one was killed before.
+    """
+    import fcntl
+
     place = folder / run.name
     place.mkdir(parents=True, exist_ok=True)
-    content = yaml.safe_dump(run.recipe.model_dump(mode="json"), sort_keys=False)
-    (place / RECIPE).write_text(content, encoding="utf-8")
-    words = [sys.executable, "-m", "chpnet_training", *run.arguments(data, folder)]
-    words += ["--threads", str(threads)]
-    with (place / "log.txt").open("ab") as log:
+    with (place / LOG).open("ab") as log:
+        try:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return None
+        content = yaml.safe_dump(run.recipe.model_dump(mode="json"), sort_keys=False)
+        (place / RECIPE).write_text(content, encoding="utf-8")
+        words = [sys.executable, "-m", "chpnet_training", *run.arguments(data, folder)]
         return subprocess.Popen(  # noqa: S603 - our own command
-            words,
+            [*words, "--threads", str(threads)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -188,89 +265,10 @@ def _start(run: Run, data: Path, folder: Path, threads: int) -> subprocess.Popen
 
 
 def _last_line(folder: Path, run: Run) -> str:
-    path = folder / run.name / "log.txt"
+    path = folder / run.name / LOG
     if not path.exists():
         return ""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 400))
         lines = file.read().decode("utf-8", "replace").strip().splitlines()
     return lines[-1] if lines else ""
-
-
-def score_all(study: Study, data: Path, folder: Path) -> list[dict[str, Any]]:
-    """Score every finished network on every condition, slice by slice; keeps `scores.csv`.
-
-    Returns:
-        Rows of `scores.csv`: network, arm, seed, condition, slice, psnr, ssim, nmse.
-    """
-    path = folder / SCORES
-    rows = read_scores(path)
-    known = {(row["network"], row["condition"]) for row in rows}
-    for condition in study.conditions:
-        wanted = [
-            item for item in _networks(study, folder) if (item[0], condition.name) not in known
-        ]
-        if not wanted:
-            continue
-        rows += _score_condition(study, condition.name, wanted, data, folder)
-        part = path.with_suffix(".part")
-        with part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-        part.replace(path)
-    return rows
-
-
-def _networks(study: Study, folder: Path) -> Iterator[tuple[str, str, int, str]]:
-    """Name, arm, seed and network of everything that can be scored."""
-    yield "start", "start", 0, ""
-    for run in runs_of(study):
-        if not (folder / run.name / DONE).exists():
-            continue
-        kind = run.arm if run.arm in ("teacher", "unet") else "student"
-        yield run.name, run.arm, run.seed, kind
-        how = run.recipe.distillation
-        if kind == "student" and how.weight > 0 and (how.parameters or how.structure):
-            yield f"{run.name} teacher", f"teacher after {run.arm}", run.seed, "teacher"
-
-
-def _score_condition(
-    study: Study, name: str, wanted: list[tuple[str, str, int, str]], data: Path, folder: Path
-) -> list[dict[str, Any]]:
-    import torch
-
-    from chpnet_training.runs import evaluated_network, validation_batches
-    from chpnet_training.validation import score_images
-
-    condition = next(c for c in study.conditions if c.name == name)
-    batches = validation_batches(study.condition_recipe(condition), data)
-    rows: list[dict[str, Any]] = []
-    for label, arm, seed, kind in wanted:
-        place = folder / label.removesuffix(" teacher") / CHECKPOINT
-        network = evaluated_network(place, kind)[0] if kind else None
-        number = 0
-        for batch in batches:
-            image = batch.start
-            if network is not None:
-                with torch.no_grad():
-                    image = network(batch.start, batch.adjoint, batch.normal, batch.noise)
-            scores = score_images(image, batch.target)
-            for i in range(len(image)):
-                row: dict[str, Any] = {"network": label, "arm": arm, "seed": seed}
-                row |= {"condition": name, "slice": number}
-                rows.append(row | {key: float(value[i]) for key, value in scores.items()})
-                number += 1
-    return rows
-
-
-def read_scores(path: Path) -> list[dict[str, Any]]:
-    """Rows of a `scores.csv`; none where there is no file."""
-    if not path.exists():
-        return []
-    texts = ("network", "arm", "condition")
-    with path.open(newline="", encoding="utf-8") as file:
-        return [
-            {key: value if key in texts else float(value) for key, value in row.items()}
-            for row in csv.DictReader(file)
-        ]

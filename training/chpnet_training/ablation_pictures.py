@@ -29,7 +29,9 @@ def draw_images(study: Study, data: Path, folder: Path, path: Path, slice_number
     condition = study.conditions[-1]
     recipe = study.condition_recipe(condition)
     size = recipe.data.batch
-    batch = validation_batches(recipe, data)[slice_number // size]
+    few = {"slices": (slice_number // size + 1) * size}
+    shown_only = {"validation": recipe.validation.model_copy(update=few)}
+    batch = validation_batches(recipe.model_copy(update=shown_only), data)[slice_number // size]
     at = slice_number % size
     truth = magnitude(batch.target)[at, 0].numpy()
     images = {"start": batch.start}

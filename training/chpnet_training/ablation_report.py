@@ -25,22 +25,23 @@ class Cell:
         condition: Name of the condition.
         seeds: Number of seeds.
         psnr: Mean over seeds of the mean over slices, dB.
-        psnr_spread: Sample standard deviation over seeds, dB (NaN for one seed).
+        psnr_spread: Sample standard deviation over seeds, dB; None for one seed.
         ssim: Mean.
         ssim_spread: As above.
         nmse: Mean.
-        gap_closed: (S - S_none) / (T - S_none) of the PSNR, T the teacher before it taught.
+        gap_closed: (S - S_none) / (T - S_none) of the PSNR, T the teacher before it taught; None
+            where one of the two is missing, or the teacher is no better.
     """
 
     arm: str
     condition: str
     seeds: int
     psnr: float
-    psnr_spread: float
+    psnr_spread: float | None
     ssim: float
-    ssim_spread: float
+    ssim_spread: float | None
     nmse: float
-    gap_closed: float
+    gap_closed: float | None
 
 
 @dataclass(frozen=True)
@@ -52,16 +53,16 @@ class Difference:
         over: The other.
         condition: Name of the condition.
         psnr: Mean over seeds of the difference, dB.
-        spread: Its sample standard deviation over seeds, dB.
-        every_seed: Whether it has the same sign for every seed.
+        spread: Its sample standard deviation over seeds, dB; None for one seed.
+        every_seed: Whether it has the same sign for every seed; None for one seed.
     """
 
     arm: str
     over: str
     condition: str
     psnr: float
-    spread: float
-    every_seed: bool
+    spread: float | None
+    every_seed: bool | None
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> list[Cell]:
@@ -98,9 +99,10 @@ def differences(rows: Sequence[dict[str, Any]]) -> list[Difference]:
             ours, theirs = means.get((condition, arm), {}), means.get((condition, over), {})
             values = [ours[s]["psnr"] - theirs[s]["psnr"] for s in ours if s in theirs]
             if values:
+                mean, spread = statistics.fmean(values), _spread(values)
                 same = all(v > 0 for v in values) or all(v < 0 for v in values)
-                mean = statistics.fmean(values)
-                found.append(Difference(arm, over, condition, mean, _spread(values), same))
+                every = same if len(values) > 1 else None
+                found.append(Difference(arm, over, condition, mean, spread, every))
     return found
 
 
@@ -126,18 +128,18 @@ def _by_seed(
 
 def _gap_closed(
     means: dict[tuple[str, str], dict[float, dict[str, float]]], condition: str, arm: str
-) -> float:
+) -> float | None:
     none, teacher = means.get((condition, "none")), means.get((condition, "teacher"))
     if none is None or teacher is None:
-        return float("nan")
+        return None
     base = statistics.fmean(seed["psnr"] for seed in none.values())
     top = statistics.fmean(seed["psnr"] for seed in teacher.values())
     ours = statistics.fmean(seed["psnr"] for seed in means[(condition, arm)].values())
-    return (ours - base) / (top - base) if top > base else float("nan")
+    return (ours - base) / (top - base) if top > base else None
 
 
-def _spread(values: Sequence[float]) -> float:
-    return statistics.stdev(values) if len(values) > 1 else float("nan")
+def _spread(values: Sequence[float]) -> float | None:
+    return statistics.stdev(values) if len(values) > 1 else None
 
 
 def write_report(
@@ -147,7 +149,9 @@ def write_report(
     out: Path,
     footer: str = "",
 ) -> list[Path]:
-    """Write `NAME.md`, `NAME.json`, `NAME-curves.png` and, if it fits, `NAME-images.png`.
+    """Write `NAME.md`, `NAME.json` and `NAME-curves.png`, and say where.
+
+    The text shows `NAME-images.png` where that lies in the same folder (`draw_images`).
 
     Args:
         study: The study.
@@ -159,14 +163,18 @@ def write_report(
     out.mkdir(parents=True, exist_ok=True)
     cells, contrasts = summarise(rows), differences(rows)
     files = [out / f"{study.name}.md", out / f"{study.name}.json", out / f"{study.name}-curves.png"]
-    files[0].write_text(_markdown(study, cells, contrasts, footer), encoding="utf-8")
+    draw_curves(study, folder, files[2])
+    pictures = [files[2].name]
+    if (out / f"{study.name}-images.png").exists():
+        pictures.append(f"{study.name}-images.png")
+    text = _markdown(study, cells, contrasts, pictures, footer)
+    files[0].write_text(text, encoding="utf-8")
     content = {
         "study": study.model_dump(mode="json"),
         "cells": [vars(cell) for cell in cells],
         "differences": [vars(item) for item in contrasts],
     }
-    files[1].write_text(json.dumps(content, indent=1, allow_nan=True) + "\n", encoding="utf-8")
-    draw_curves(study, folder, files[2])
+    files[1].write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return files
 
 
@@ -174,6 +182,7 @@ def _markdown(
     study: Study,
     cells: Sequence[Cell],
     contrasts: Sequence[Difference],
+    pictures: Sequence[str],
     footer: str,
 ) -> str:
     lines = [f"# {study.title or study.name}", ""]
@@ -197,17 +206,19 @@ def _markdown(
         ]
         for item in contrasts:
             if item.condition == condition.name:
-                lines.append(
-                    f"| {item.arm} over {item.over} | {_pm(item.psnr, item.spread, 2, sign=True)} | "
-                    f"{'yes' if item.every_seed else 'no'} |"
-                )
+                value = _pm(item.psnr, item.spread, 2, sign=True)
+                said = {True: "yes", False: "no", None: "–"}[item.every_seed]
+                lines.append(f"| {item.arm} over {item.over} | {value} | {said} |")
         lines.append("")
+    spread = "One seed: there is no spread. Its"
+    if any(cell.psnr_spread is not None for cell in cells):
+        spread = "The spread is the standard deviation over seeds; each seed's"
     lines += [
-        "The spread is the standard deviation over seeds; each seed's score is the mean over "
-        f"{study.test_slices} held-back slices. *gap closed* is (S - none) / (teacher - none), with "
-        "the teacher as it was before it taught; *teacher after ...* is the same teacher when the "
-        "student was done.",
+        f"{spread} score is the mean over {study.test_slices} held-back slices. *gap closed* is "
+        "(S - none) / (teacher - none), with the teacher as it was before it taught; *teacher "
+        "after ...* is the same teacher when the student was done.",
         "",
+        *(line for name in pictures for line in (f"![{name}]({name})", "")),
         "## What was trained",
         "",
         _table_of_runs(study),
@@ -233,13 +244,13 @@ def _table_of_runs(study: Study) -> str:
     return "\n".join(lines)
 
 
-def _pm(mean: float, spread: float, digits: int, *, sign: bool = False) -> str:
+def _pm(mean: float, spread: float | None, digits: int, *, sign: bool = False) -> str:
     value = f"{mean:+.{digits}f}" if sign else f"{mean:.{digits}f}"
-    return value if spread != spread else f"{value} ± {spread:.{digits}f}"
+    return value if spread is None else f"{value} ± {spread:.{digits}f}"
 
 
-def _percent(value: float) -> str:
-    return "–" if value != value else f"{100 * value:.0f} %"
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.0f} %"
 
 
 def draw_curves(study: Study, folder: Path, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import click
 
 from chpnet_stream.cli.formatter import show_list
-from chpnet_training.options import Duration, data_option
+from chpnet_training.options import EXIT_INTERRUPTED, Duration, Interrupts, data_option
 
 COLUMNS = ("condition", "arm", "seeds", "psnr_db", "spread_db", "ssim", "nmse", "gap_closed")
+CONTINUES = "not finished: the same command continues from here"
 
 
 @click.command("ablate")
@@ -53,7 +55,9 @@ COLUMNS = ("condition", "arm", "seeds", "psnr_db", "spread_db", "ssim", "nmse", 
 )
 @click.option("--max-time", type=Duration(), help="Stop at checkpoints after this time: 45m, 2h.")
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
+@click.pass_context
 def command(
+    ctx: click.Context,
     study: Path,
     settings: tuple[str, ...],
     data: Path,
@@ -69,11 +73,13 @@ def command(
 
     The arms differ in the section `distillation` only: data, masks, order, steps and the first
     weights are the same for the same seed. The same command again goes on where it was stopped. The
-    report (Markdown, JSON, curves, pictures) is written from whatever is finished.
+    report (Markdown, JSON, curves, pictures) is written from whatever is finished; after Ctrl-C
+    (exit code 130), which stops all runs at checkpoints, it is not.
     """
-    from chpnet_training.ablation import adopt_teacher, score_all, train_all
+    from chpnet_training.ablation import adopt_teacher, train_all
     from chpnet_training.ablation_pictures import draw_images
     from chpnet_training.ablation_report import summarise, write_report
+    from chpnet_training.ablation_scores import score_all
     from chpnet_training.machine import describe_machine
     from chpnet_training.study import load_study
 
@@ -82,25 +88,33 @@ def command(
     if teacher is not None:
         adopt_teacher(teacher, out)
     with _Status() as status:
-        finished = train_all(
-            wanted,
-            data,
-            out,
-            jobs=jobs,
-            threads=threads,
-            deadline=None if max_time is None else time.monotonic() + max_time,
-            progress=status,
-        )
+        with Interrupts() as watch:
+            finished = train_all(
+                wanted,
+                data,
+                out,
+                jobs=jobs,
+                threads=threads,
+                deadline=None if max_time is None else time.monotonic() + max_time,
+                stop=watch.asked,
+                progress=status,
+            )
+        if watch.asked() and not finished:
+            click.echo(CONTINUES, err=True)
+            ctx.exit(EXIT_INTERRUPTED)
         status("scoring", 0, 0)
         rows = score_all(wanted, data, out)
     place = report or out
-    options = "".join(f" --set {setting}" for setting in settings)
+    place.mkdir(parents=True, exist_ok=True)
+    options = "".join(f" --set {shlex.quote(setting)}" for setting in settings)
+    options += "" if teacher is None else " --teacher CHECKPOINT"
+    file = study.name if study.is_absolute() else study.as_posix()
     footer = (
-        f"Made by `chpnet-train ablate {study.as_posix()}{options} --data DATA --out OUT --jobs "
-        f"{jobs} --threads {threads}`, DATA by `chpnet-train prepare`. {describe_machine()}"
+        f"Made by `chpnet-train ablate {file}{options} --data DATA --out OUT --jobs {jobs} "
+        f"--threads {threads}`, DATA by `chpnet-train prepare`. {describe_machine()}"
     )
-    write_report(wanted, rows, out, place, footer)
     draw_images(wanted, data, out, place / f"{wanted.name}-images.png")
+    write_report(wanted, rows, out, place, footer)
     table: list[dict[str, Any]] = [
         {
             "condition": cell.condition,
@@ -116,7 +130,7 @@ def command(
     ]
     show_list(table, title=f"Study {wanted.name}", columns=COLUMNS, as_json=as_json)
     if not finished:
-        click.echo("not finished: the same command continues from here", err=True)
+        click.echo(CONTINUES, err=True)
 
 
 class _Status:

@@ -12,7 +12,7 @@ def describe_machine() -> str:
     """Processor, cores or GPU, and versions. No host name, no paths."""
     import torch
 
-    cores = len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     where = f"{processor()}, {cores} cores"
     if torch.cuda.is_available():
         where += f", {torch.cuda.get_device_name()}"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from chpnet_stream.errors import ConfigurationError
 from chpnet_training.recipe import Recipe, load_settings
 
 ARMS: dict[str, dict[str, Any]] = {
@@ -21,6 +24,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "dynamic": {},
 }
 """The arms of a study that names none: what each changes in the recipe's `distillation`."""
+OTHERS = ("start", "teacher", "unet")
+"""What stands beside the arms in tables and folders."""
 
 
 class Condition(BaseModel):
@@ -53,6 +58,31 @@ class Study(BaseModel):
     conditions: tuple[Condition, ...] = Field(min_length=1)
     test_slices: int = Field(64, ge=1, description="held-back slices for each condition")
 
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("expected every seed once")
+        return seeds
+
+    @field_validator("arms")
+    @classmethod
+    def _arms_are_folders(cls, arms: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for arm in arms:
+            if arm in OTHERS or not re.fullmatch(r"\w[\w.-]*", arm):
+                raise ValueError(
+                    f"expected a name of letters, digits, '.', '_' and '-' for an arm, and none of "
+                    f"{', '.join(OTHERS)}, found '{arm}'"
+                )
+        return arms
+
+    @field_validator("conditions")
+    @classmethod
+    def _conditions_differ(cls, conditions: tuple[Condition, ...]) -> tuple[Condition, ...]:
+        if len({condition.name for condition in conditions}) < len(conditions):
+            raise ValueError("expected every condition under a name of its own")
+        return conditions
+
     def arm_recipe(self, arm: str, seed: int) -> Recipe:
         """The recipe of one run."""
         content = self.recipe.model_dump()
@@ -76,16 +106,24 @@ class Study(BaseModel):
 
 
 def load_study(path: Path, overrides: tuple[str, ...] = ()) -> Study:
-    """Read and check a study (YAML); see `load_recipe`."""
+    """Read and check a study (YAML), with every arm and every condition; see `load_recipe`.
+
+    Raises:
+        ConfigurationError: As in `load_recipe`: now, and not after the first arm has been trained.
+    """
     study: Study = load_settings(Study, path, overrides)
     for arm, changes in study.arms.items():
-        # an unknown switch must stop the study now, not after the first arm has been trained
-        load_settings(Study, path, (*overrides, *_as_overrides(changes)))
-        del arm
+        settings = {f"recipe.distillation.{key}": value for key, value in changes.items()}
+        _check(path, overrides, settings, f"arm '{arm}'")
     for condition in study.conditions:
-        study.condition_recipe(condition)
+        settings = {f"recipe.{key}": value for key, value in condition.settings.items()}
+        _check(path, overrides, settings, f"condition '{condition.name}'")
     return study
 
 
-def _as_overrides(changes: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(f"recipe.distillation.{key}={value}" for key, value in changes.items())
+def _check(path: Path, overrides: tuple[str, ...], settings: dict[str, Any], place: str) -> None:
+    changes = tuple(f"{key}={json.dumps(value)}" for key, value in settings.items())
+    try:
+        load_settings(Study, path, (*overrides, *changes))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{error} (in the {place})") from error

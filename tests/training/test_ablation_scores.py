@@ -1,0 +1,86 @@
+import csv
+import shutil
+
+import pytest
+import torch
+
+from chpnet_training.ablation import DONE
+from chpnet_training.ablation_scores import SCORES, read_scores, score_all
+from chpnet_training.runs import evaluated_network, validation_batches
+from chpnet_training.trainer import CHECKPOINT
+from chpnet_training.validation import score_images
+from tests.training.tiny_study import tiny_study
+
+
+@pytest.fixture
+def study_copy(finished_study, tmp_path):
+    bank, folder = finished_study
+    shutil.copytree(folder, tmp_path / "out")
+    return bank, tmp_path / "out"
+
+
+def test_every_network_on_every_slice(study_copy):
+    bank, folder = study_copy
+    study = tiny_study(unet=True)
+    rows = score_all(study, bank, folder)
+    names = ["start", "teacher"]
+    for seed in (0, 1):
+        names += [f"none-seed{seed}", f"dynamic-seed{seed}", f"dynamic-seed{seed} teacher"]
+        names += [f"unet-seed{seed}"]
+    assert list(dict.fromkeys(row["network"] for row in rows)) == names
+    assert len(rows) == len(names) * 2 * 2
+    assert read_scores(folder / SCORES) == rows
+    after = [row for row in rows if row["network"] == "dynamic-seed1 teacher"]
+    assert {(row["arm"], row["seed"]) for row in after} == {("teacher after dynamic", 1)}
+
+    batches = validation_batches(study.condition_recipe(study.conditions[1]), bank)
+    for label, place, kind in (
+        ("none-seed1", "none-seed1", "student"),
+        ("unet-seed0", "unet-seed0", "unet"),
+        ("dynamic-seed0 teacher", "dynamic-seed0", "teacher"),
+    ):
+        network = evaluated_network(folder / place / CHECKPOINT, kind)[0]
+        found = [r for r in rows if (r["network"], r["condition"]) == (label, "R = 3")]
+        for row, batch in zip(found, batches, strict=True):
+            with torch.no_grad():
+                image = network(batch.start, batch.adjoint, batch.normal, batch.noise)
+            for name, value in score_images(image, batch.target).items():
+                assert row[name] == pytest.approx(float(value))
+    starts = [row for row in rows if row["network"] == "start" and row["condition"] == "R = 3"]
+    for row, batch in zip(starts, batches, strict=True):
+        assert row["psnr"] == pytest.approx(float(score_images(batch.start, batch.target)["psnr"]))
+
+
+def test_what_is_scored_is_kept(study_copy):
+    bank, folder = study_copy
+    study = tiny_study()
+    (folder / "dynamic-seed1" / DONE).unlink()
+    score_all(study, bank, folder)
+    path = folder / SCORES
+    rows = read_scores(path)
+    assert not [row for row in rows if row["network"].startswith("dynamic-seed1")]
+
+    text = path.read_text(encoding="utf-8")
+    rows[0]["psnr"] = 12.5  # a mark: what is there is not scored again
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    (folder / "dynamic-seed1" / DONE).touch()
+    more = score_all(study, bank, folder)
+    assert more[: len(rows)] == rows
+    assert {row["network"] for row in more[len(rows) :]} == {
+        "dynamic-seed1",
+        "dynamic-seed1 teacher",
+    }
+    head = path.read_text(encoding="utf-8").splitlines()
+    assert head[0] == text.splitlines()[0]
+    assert head[1].startswith("start,start,0,R = 2,0,12.5,")
+
+    before = path.stat().st_mtime_ns
+    assert score_all(study, bank, folder) == more
+    assert path.stat().st_mtime_ns == before
+
+
+def test_no_scores_yet(tmp_path):
+    assert read_scores(tmp_path / SCORES) == []

@@ -1,0 +1,26 @@
+import platform
+import socket
+from importlib.metadata import version
+from pathlib import Path
+
+from chpnet_training.machine import describe_machine, processor
+
+
+def test_what_it_says():
+    said = describe_machine()
+    assert processor() in said
+    assert "cores" in said
+    assert platform.python_version() in said
+    assert version("torch") in said
+    assert version("lightning") in said
+
+
+def test_it_says_nothing_private():
+    said = describe_machine()
+    assert str(Path.home()) not in said
+    assert "/" not in said.replace(processor(), "")
+    assert len(socket.gethostname()) < 3 or socket.gethostname() not in said
+
+
+def test_the_processor_has_a_name():
+    assert processor().strip()
