@@ -75,6 +75,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="file of `chpnet-train prepare`")
     parser.add_argument("--out", type=Path, required=True, help="folder of the trainings")
     parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--slices", type=int, default=800, help="training slices, simulated once")
     parser.add_argument("--case", default="8x256x256", help="coils x lines x columns")
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--threads", type=int, help="of the trainings")
@@ -100,7 +101,8 @@ def _place(name: str, options: argparse.Namespace) -> Path:
 
 def _settings(changes: dict[str, Any], options: argparse.Namespace) -> list[str]:
     settings = [f"student.{key}={json.dumps(value)}" for key, value in changes.items()]
-    return [*settings, f"optimizer.steps={options.steps}", f"validation.every={options.steps}"]
+    settings += [f"data.fixed={options.slices}", f"optimizer.steps={options.steps}"]
+    return [*settings, f"validation.every={options.steps}"]
 
 
 def _train(name: str, changes: dict[str, Any], options: argparse.Namespace) -> None:
