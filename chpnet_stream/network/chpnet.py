@@ -168,6 +168,7 @@ def consistent_step(
         Image `batch channels y x`.
     """
     c = x.shape[1]
+    out = out.to(x.dtype)  # under autocast the denoiser answers in half precision
     proposal = x + out[:, :c]
     floor, slope = trust[0].abs(), trust[1].abs()
     tau = slope * out[:, c:].abs() + (LEAST_DOUBT + floor) * sigma + 1e-12

@@ -65,6 +65,7 @@ def write_checkpoint(path: Path, config: StudentConfig, name: str = "tiny") -> P
 
     recipe = Recipe(name=name, student=config)
     student = untrained(config)
-    state = {"recipe": recipe.model_dump(mode="json"), "step": 7, "average": student.state_dict()}
+    state = {"recipe": recipe.model_dump(mode="json"), "step": 7}
+    state["networks"] = {"student": student.state_dict()}
     torch.save(state, path)
     return path

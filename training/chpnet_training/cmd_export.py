@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from chpnet_stream.network.card import TrainingData
     from chpnet_training.recipe import Recipe
 
-VALIDATION = "validation.csv"
 RESEARCH = "For research; no medical device, and no clinical evaluation was done."
 
 
@@ -32,7 +30,7 @@ RESEARCH = "For research; no medical device, and no clinical evaluation was done
     "--data",
     type=click.Path(dir_okay=False, path_type=Path),
     required=True,
-    help="The data it was trained on (`chpnet-train prepare`): sources, licences and counts for the card.",
+    help="The data it was trained on (`chpnet-train prepare`): sources, licences, counts.",
 )
 @click.option(
     "--metrics",
@@ -72,17 +70,20 @@ def command(
     training: str,
     as_json: bool,
 ) -> None:
-    """Write the averaged student of CHECKPOINT (RUN/last.ckpt) as a model.
+    """Write the averaged student of CHECKPOINT (RUN/last.ckpt or RUN/best.ckpt) as a model.
 
     A model is a card NAME.json, the weights NAME.safetensors and one ONNX graph for each denoiser.
-    The scores of the run's last validation go into the card.
+    The scores of the validation at that step go into the card.
     """
     from chpnet_stream.network.weights import find_model
     from chpnet_training.bank import SourceBank
+    from chpnet_training.checkpoint import read_checkpoint
     from chpnet_training.export import export_model
+    from chpnet_training.recipe import Recipe
 
-    recipe = _recipe(checkpoint)
-    metrics = _validation(checkpoint.parent / VALIDATION)
+    state = read_checkpoint(checkpoint)
+    recipe = Recipe.model_validate(state["recipe"])
+    metrics = _validation(state.get("scores", {}))
     if metrics_file is not None:
         metrics |= _read_metrics(metrics_file)
     path = export_model(
@@ -115,29 +116,6 @@ def command(
     show(rows, title="Exported model", as_json=as_json)
 
 
-def _recipe(checkpoint: Path) -> Recipe:
-    """The recipe in a checkpoint.
-
-    Raises:
-        InputError: If it is missing or no checkpoint.
-    """
-    import pickle
-
-    import torch
-
-    from chpnet_stream.errors import InputError
-    from chpnet_training.recipe import Recipe
-
-    try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        return Recipe.model_validate(state["recipe"])
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"{checkpoint}: expected a checkpoint of `chpnet-train student`, found: {reason}"
-        ) from error
-
-
 def _training_data(manifest: dict[str, Any]) -> tuple[TrainingData, ...]:
     """The sources that images were trained on (sources of validation images only are none)."""
     from chpnet_stream.network.card import TrainingData
@@ -149,18 +127,13 @@ def _training_data(manifest: dict[str, Any]) -> tuple[TrainingData, ...]:
     )
 
 
-def _validation(path: Path) -> dict[str, dict[str, float]]:
-    """Scores of the last validation of the run; none where there was no validation."""
-    if not path.is_file():
+def _validation(scores: dict[str, float]) -> dict[str, dict[str, float]]:
+    """Scores of the run's validation for the card; none where there was no validation."""
+    if not scores:
         return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if not rows:
-        return {}
-    last = {key: float(value) for key, value in rows[-1].items()}
     return {
-        "simulated scans, held-out images": {"psnr_db": last["psnr"], "ssim": last["ssim"]},
-        "CG-SENSE on the same": {"psnr_db": last["start_psnr"], "ssim": last["start_ssim"]},
+        "simulated scans, held-out images": {"psnr_db": scores["psnr"], "ssim": scores["ssim"]},
+        "CG-SENSE on the same": {"psnr_db": scores["start_psnr"], "ssim": scores["start_ssim"]},
     }
 
 

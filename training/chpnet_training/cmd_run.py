@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from chpnet_stream.cli import cmd_simulate
+from chpnet_stream.cli.formatter import show
 from chpnet_stream.errors import ConfigurationError
 from chpnet_training.options import (
     device_options,
@@ -16,7 +22,12 @@ from chpnet_training.options import (
     run_and_report,
 )
 
+if TYPE_CHECKING:
+    from chpnet_training.recipe import Recipe
+
 STEPS = 5
+PICTURE = Path("evaluation") / "comparison.png"
+SCORES = "evaluation.json"
 TEST_SEED = 4711
 """Of the simulated scan; training heads have small seeds."""
 
@@ -54,15 +65,13 @@ def command(
 ) -> None:
     """Go from images to an exported, evaluated student by the YAML file RECIPE.
 
-    In order: training data (simulated heads where no --data is given), the teacher, the student with
-    its teacher (alone where distillation.weight is 0), the model (weights, ONNX, card), and its
-    scores on a simulated scan that was never trained on, beside CG-SENSE and, where it is
-    installed, BART. The same command again goes on where it was stopped.
+    In order: training data (simulated heads where no --data is given), the teacher, the student
+    with its teacher (alone where distillation.weight is 0), the model (weights, ONNX, card), and
+    its scores on a simulated scan that was never trained on, beside CG-SENSE and, where it is
+    installed, BART. The same command again goes on where it was stopped, and makes nothing again.
+    --max-time is for the whole of it.
     """
-    from chpnet_training import cmd_evaluate, cmd_export, cmd_prepare
     from chpnet_training.recipe import load_recipe
-    from chpnet_training.runs import distillation_run, supervised_run
-    from chpnet_training.trainer import CHECKPOINT
 
     wanted = load_recipe(recipe, settings)
     if wanted.student.task != "kspace":
@@ -70,54 +79,111 @@ def command(
             f"{recipe}: expected a recipe for the task 'kspace', found '{wanted.student.task}'; "
             "train it with `chpnet-train teacher`, `distill` and `export`"
         )
-    out.mkdir(parents=True, exist_ok=True)
-    if data is None:
-        data = out / "data.h5"
-        if not data.exists():
-            _say(1, f"training data from {phantoms} simulated heads")
-            ctx.invoke(cmd_prepare.command, out=data, phantoms=phantoms)
-    taught = wanted.distillation.weight > 0
-    if taught:
-        _say(2, "the teacher")
-        materials = make_materials(data, out / "teacher", how)
-        trainer = supervised_run(wanted.for_teacher(), "teacher", materials)
-        if not run_and_report(ctx, trainer, "teacher", how):
-            return
-    _say(3, "the student" + (" with its teacher" if taught else ""))
-    materials = make_materials(data, out / "student", how)
-    if taught:
-        trainer = distillation_run(wanted, out / "teacher" / CHECKPOINT, materials)
-    else:
-        trainer = supervised_run(wanted, "student", materials)
-    if not run_and_report(ctx, trainer, "student", how):
-        return
-    if not trainer.fabric.is_global_zero:
-        return
-    _say(4, "the model")
-    words = "distilled on simulated scans" if taught else "supervised on simulated scans"
-    checkpoint = out / "student" / CHECKPOINT
-    ctx.invoke(
-        cmd_export.command, checkpoint=checkpoint, out=out / "model", data=data, training=words
-    )
-    _say(5, "its scores on a simulated scan")
-    scan = out / "scan.h5"
-    if not scan.exists():
-        ctx.invoke(
-            cmd_simulate.command, out=scan, slices=2, coils=8, acceleration=1, seed=TEST_SEED
-        )
-    ctx.invoke(
-        cmd_evaluate.command,
-        model=str(out / "model" / f"{wanted.name}.json"),
-        data=scan,
-        out=out / "evaluation",
-        repeats=2,
-    )
+    as_json = how["as_json"]
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        trained = _train(ctx, wanted, data, out, phantoms, {**how, "as_json": False})
+        if trained is None:
+            ctx.exit(0)  # another process has the rest to do, or the time is over
+        card = _export(ctx, wanted, trained, out)
+        scores = _evaluate(ctx, card, out)
+    if as_json:
+        show({"card": str(card), "picture": str(out / PICTURE), **scores}, title="", as_json=True)
     click.echo(
-        f"look at {out / 'evaluation' / 'comparison.png'}; use it with: chpnet-stream offline "
-        f"SCAN.h5 -o IMAGES.h5 --model {out / 'model' / (wanted.name + '.json')}",
+        f"look at {out / PICTURE}; use it with: chpnet-stream offline SCAN.h5 -o IMAGES.h5 "
+        f"--model {card}",
         err=True,
     )
 
 
-def _say(step: int, what: str) -> None:
-    click.echo(f"[{step}/{STEPS}] {what}", err=True)
+def _train(
+    ctx: click.Context,
+    recipe: Recipe,
+    data: Path | None,
+    out: Path,
+    phantoms: int,
+    how: dict[str, Any],
+) -> tuple[Path, Path] | None:
+    """Checkpoint of the student and its data; None if there is nothing more to do here now."""
+    from chpnet_training import cmd_prepare
+    from chpnet_training.runs import distillation_run, supervised_run
+    from chpnet_training.trainer import CHECKPOINT
+
+    begin, taught = time.monotonic(), recipe.distillation.weight > 0
+    where = out / "data.h5" if data is None else data
+    materials = make_materials(where, out, how, unused=taught)
+    zero = materials.fabric.is_global_zero
+    if zero:
+        out.mkdir(parents=True, exist_ok=True)
+        if not where.exists() and data is None:
+            _say(1, f"training data from {phantoms} simulated heads")
+            ctx.invoke(cmd_prepare.command, out=where, phantoms=phantoms)
+    materials.fabric.barrier()
+    folders = {name: replace(materials, out=out / name) for name in ("teacher", "student")}
+    if taught:
+        _say(2, "the teacher", zero)
+        trainer = supervised_run(recipe.for_teacher(), "teacher", folders["teacher"])
+        if not run_and_report(ctx, trainer, "teacher", _left(how, begin)):
+            return None
+    _say(3, "the student" + (" with its teacher" if taught else ""), zero)
+    if taught:
+        trainer = distillation_run(recipe, out / "teacher" / CHECKPOINT, folders["student"])
+    else:
+        trainer = supervised_run(recipe, "student", folders["student"])
+    if not run_and_report(ctx, trainer, "student", _left(how, begin)) or not zero:
+        return None
+    return out / "student" / CHECKPOINT, where
+
+
+def _left(how: dict[str, Any], begin: float) -> dict[str, Any]:
+    """The same options, with what is left of the time."""
+    if how["max_time"] is None:
+        return how
+    return {**how, "max_time": max(0.0, how["max_time"] - (time.monotonic() - begin))}
+
+
+def _export(ctx: click.Context, recipe: Recipe, trained: tuple[Path, Path], out: Path) -> Path:
+    """The model's card, made of the checkpoint if it is older."""
+    from chpnet_training import cmd_export
+
+    checkpoint, data = trained
+    card = out / "model" / f"{recipe.name}.json"
+    if _is_newer(card, checkpoint):
+        _say(4, f"the model: {card} is there")
+        return card
+    _say(4, "the model")
+    how = "distilled" if recipe.distillation.weight > 0 else "supervised"
+    ctx.invoke(
+        cmd_export.command,
+        checkpoint=checkpoint,
+        out=card.parent,
+        data=data,
+        training=f"{how} on simulated scans",
+    )
+    return card
+
+
+def _evaluate(ctx: click.Context, card: Path, out: Path) -> dict[str, Any]:
+    """Scores of the model, made if they are older than the card."""
+    from chpnet_training import cmd_evaluate
+
+    scan, picture = out / "scan.h5", out / PICTURE
+    if _is_newer(picture, card):
+        _say(5, f"its scores: {picture.parent / SCORES} is there")
+    else:
+        _say(5, "its scores on a simulated scan")
+        if not scan.exists():
+            ctx.invoke(
+                cmd_simulate.command, out=scan, slices=2, coils=8, acceleration=1, seed=TEST_SEED
+            )
+        ctx.invoke(cmd_evaluate.command, model=str(card), data=scan, out=picture.parent, repeats=2)
+    scores: dict[str, Any] = json.loads((picture.parent / SCORES).read_text(encoding="utf-8"))
+    return scores
+
+
+def _is_newer(made: Path, source: Path) -> bool:
+    return made.exists() and made.stat().st_mtime_ns >= source.stat().st_mtime_ns
+
+
+def _say(step: int, what: str, shown: bool = True) -> None:
+    if shown:
+        click.echo(f"[{step}/{STEPS}] {what}", err=True)

@@ -148,13 +148,14 @@ def export_model(
     """
     from safetensors.torch import save
 
+    from chpnet_training.checkpoint import load_network, read_checkpoint
     from chpnet_training.dataset import START_ITERATIONS, START_REGULARIZATION
     from chpnet_training.recipe import Recipe
 
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    state = read_checkpoint(checkpoint)
     recipe = Recipe.model_validate(state["recipe"])
     student = build_student(recipe.student)
-    student.load_state_dict(state["networks"]["student"])
+    load_network(student, "student", checkpoint)
     round_to_half(student.eval())
     name = name or recipe.name
     folder.mkdir(parents=True, exist_ok=True)
