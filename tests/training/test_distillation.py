@@ -115,7 +115,7 @@ def test_a_frozen_teacher_teaches(batches):
     learner = make(teacher, **FROZEN | {"weight": 1.0, "finish": 0.0})
     alone = make(teacher, **FROZEN | {"weight": 0.0})
     with torch.no_grad():
-        taught = learner.lecturer(batch)[0][-1]
+        taught = learner.master(batch)[0][-1]
     for _ in range(20):
         learner.step(batch, 2)
         alone.step(batch, 2)
@@ -330,3 +330,20 @@ def test_a_teacher_that_learns_repairs_its_errors(batches):
 
     assert error(teacher) < 0.7 * error(before)
     assert told["teacher_loss"] > 0
+
+
+def test_a_teacher_that_steps_now_and_then_sees_every_factor(tmp_path):
+    """Factors take turns: every second step would always be the same one."""
+    recipe = recipe_of(
+        student={"task": "superres", "widths": (4, 8), "iterations": 2},
+        superres={"matrix": 32, "factors": (2, 4)},
+        distillation={"teacher_every": 2, "finish": 0.0},
+    )
+    learner = Distillation(cpu(), build_network(recipe, "student"), teacher_of(recipe), recipe)
+    slices = Slices(tiny_bank(tmp_path / "bank.h5"), "train", recipe)
+    size, taught = recipe.data.batch, []
+    for number in range(6):
+        samples = [*slices[number * size]]
+        if "teacher_loss" in learner.step(collate(samples), number):
+            taught.append(samples[0].factor)
+    assert taught == [2, 4, 2, 4]

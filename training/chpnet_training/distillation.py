@@ -116,6 +116,8 @@ class Distillation:
             self.master = self.teacher.average
         else:
             self.master.to(fabric.device)
+        superres = student.config.task == "superres"
+        self.cycle = len(recipe.superres.factors) if superres else 1  # one after the other: all
         self.finish_at = round((1 - self.how.finish) * recipe.optimizer.steps)
 
     @property
@@ -159,7 +161,7 @@ class Distillation:
         student = self._last_image
         sums = self.feedback.sums(student, taught, batch.target)
         self.feedback.add(torch.as_tensor(self.fabric.all_reduce(sums, reduce_op="sum")))
-        if self.teacher is not None and number % self.how.teacher_every == 0:
+        if self.teacher is not None and (number // self.cycle) % self.how.teacher_every == 0:
             told |= self._teacher_step(self.teacher, batch, number, weights, student)
         told["usefulness"] = self.feedback.usefulness
         told["lag"] = self.feedback.lag
@@ -242,6 +244,8 @@ class Distillation:
             total = total + structure_loss(gates, cost)
         teacher.step(total, number, told)
         gates.keep_in_reach()
+        with torch.no_grad():  # a block is open or closed: there is no average of that
+            self._taught_by.gates.logits.copy_(gates.logits)
         return told
 
     def _distance(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
