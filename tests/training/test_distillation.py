@@ -14,6 +14,7 @@ from chpnet_training.recipe import Recipe
 from chpnet_training.runs import build_network
 from chpnet_training.supervised import Supervised
 from chpnet_training.teacher import SwinTeacher
+from chpnet_training.validation import psnr_of
 from tests.training.tiny import tiny_bank
 from tests.training.tiny_runs import assert_same, cpu, recipe_for_all
 
@@ -347,3 +348,16 @@ def test_a_teacher_that_steps_now_and_then_sees_every_factor(tmp_path):
         if "teacher_loss" in learner.step(collate(samples), number):
             taught.append(samples[0].factor)
     assert taught == [2, 4, 2, 4]
+
+
+def test_a_teacher_that_learns_teaches_with_its_averaged_weights(batches):
+    learner = make()
+    go(learner, batches, last=3)
+    averaged, raw = learner.networks()["teacher"], learner.raw_teacher
+    assert torch.equal(averaged.gates.logits, raw.gates.logits)  # gates have no average
+    assert not torch.equal(averaged.stages[0].head.weight, raw.stages[0].head.weight)
+    batch = batches[3]
+    with torch.no_grad():
+        image = averaged(batch.start, batch.adjoint, batch.normal, batch.noise)
+    (told,) = go(learner, batches, 3, 4)
+    assert told["teacher_psnr"] == pytest.approx(float(psnr_of(image, batch.target).mean()))
