@@ -1,27 +1,42 @@
 import pytest
 import torch
 
+from chpnet_stream.errors import ConfigurationError, InputError
 from chpnet_stream.network.normal import to_channels
 from chpnet_stream.physics.classical import cg_sense
 from chpnet_stream.physics.operators import SenseOperator
 from chpnet_training.dataset import (
     START_ITERATIONS,
     START_REGULARIZATION,
-    SimulatedSlices,
+    FixedSlices,
+    Slices,
     collate,
-    sample_loader,
+    step_loader,
 )
-from chpnet_training.simulation import SimulationConfig
+from chpnet_training.recipe import Recipe
 from tests.training.tiny import SIMULATION, tiny_bank
 
 
 @pytest.fixture(scope="module")
 def bank(tmp_path_factory):
-    return tiny_bank(tmp_path_factory.mktemp("bank") / "bank.npz")
+    return tiny_bank(tmp_path_factory.mktemp("bank") / "bank.h5")
+
+
+def recipe(seed=1, task="kspace", data=None, superres=None, **simulation):
+    return Recipe.model_validate(
+        {
+            "name": "x",
+            "seed": seed,
+            "student": {"task": task},
+            "data": data or {},
+            "simulation": SIMULATION | simulation,
+            "superres": {"matrix": 32} | (superres or {}),
+        }
+    )
 
 
 def dataset(bank, split="train", seed=1, **changes):
-    return SimulatedSlices(bank, split, SimulationConfig(**(SIMULATION | changes)), seed)
+    return Slices(bank, split, recipe(seed, **changes))
 
 
 def test_items_depend_on_seed_number_and_split_only(bank):
@@ -31,22 +46,106 @@ def test_items_depend_on_seed_number_and_split_only(bank):
     assert len({float(one[7][0].noise), *(float(o[0].noise) for o in others)}) == 4
 
 
+def test_the_data_may_have_a_seed_of_their_own(bank):
+    one, two = dataset(bank, data={"seed": 5}), dataset(bank, seed=2, data={"seed": 5})
+    assert torch.equal(one[7][0].adjoint, two[7][0].adjoint)
+
+
 def test_split_keeps_subjects_apart(bank):
     assert dataset(bank).indices.tolist() == [0, 1, 2]
     assert dataset(bank, "val").indices.tolist() == [3]
+
+
+def test_images_are_chosen_by_origin_and_number(bank):
+    assert dataset(bank, data={"origin": "phantom/b"}).indices.tolist() == [1]
+    chosen = dataset(bank, data={"images": 2}).indices
+    assert len(chosen) == 2
+    assert chosen.tolist() == dataset(bank, data={"images": 2}).indices.tolist()
+    assert dataset(bank, "val", data={"images": 2, "seed": 3}).indices.tolist() == [3]
+    with pytest.raises(InputError, match=r"begins with 'knee', found none; change data\.origin"):
+        dataset(bank, data={"origin": "knee"})
+
+
+def numbers_of(loader):
+    return [list(numbers) for numbers in loader.sampler]
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_no_slice_is_given_twice(bank, world):
+    data = dataset(bank)
+    shares = [
+        numbers_of(step_loader(data, 2, 7, batch=6, rank=rank, world=world))
+        for rank in range(world)
+    ]
+    for step, parts in enumerate(zip(*shares, strict=True), start=2):
+        assert all(len(part) == 6 // world for part in parts)
+        assert sorted(n for part in parts for n in part) == list(range(6 * step, 6 * step + 6))
+    with pytest.raises(ConfigurationError, match=r"data\.batch = 6: .*4 devices"):
+        step_loader(data, 0, 1, batch=6, world=4)
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_do_not_change_the_samples(bank, workers):
     data = dataset(bank)
-    here = [samples[0] for samples in sample_loader(data, 3, 7, 0)]
-    there = [samples[0] for samples in sample_loader(data, 3, 7, workers)]
+    here = [samples[0] for samples in step_loader(data, 3, 7)]
+    there = [samples[0] for samples in step_loader(data, 3, 7, workers=workers)]
     assert len(here) == len(there) == 4
     for a, b in zip(here, there, strict=True):
         assert torch.equal(a.adjoint, b.adjoint)
         assert torch.equal(a.maps, b.maps)
     assert torch.equal(here[0].adjoint, data[3][0].adjoint)
+
+
+def test_fixed_slices_are_simulated_once_and_repeated_in_another_order(bank, tmp_path):
+    data, file, made = dataset(bank, data={"batch": 2}), tmp_path / "x" / "train.pt", []
+    fixed = FixedSlices(data, 6, file, 3, lambda done, all_of_them: made.append(done))
+    assert made == [1, 2, 3, 4, 5, 6]
+    first = [float(fixed[i][0].noise) for i in range(6)]
+    assert sorted(first) == sorted(float(data[i][0].noise) for i in range(6))
+    second = [float(fixed[i][0].noise) for i in range(6, 12)]
+    assert sorted(second) == sorted(first)
+    assert second != first
+    again = FixedSlices(data, 6, file, 3, lambda done, all_of_them: made.append(done))
+    assert len(made) == 6
+    assert [float(again[i][0].noise) for i in range(12)] == first + second
+    assert torch.equal(again[0][0].adjoint, fixed[0][0].adjoint)
+    assert [p.name for p in file.parent.iterdir()] == ["train.pt"]
+    with pytest.raises(InputError, match="found others; remove the file"):
+        FixedSlices(dataset(bank, seed=2, data={"batch": 2}), 6, file, 3)
+    with pytest.raises(ConfigurationError, match=r"data\.fixed = 5: expected a multiple of 2"):
+        FixedSlices(data, 5, tmp_path / "y.pt", 3)
+
+
+def test_a_step_of_superres_has_one_factor(bank, tmp_path):
+    data = dataset(bank, task="superres", data={"batch": 2})
+    factors = [samples[0].factor for samples in (data[i] for i in range(8))]
+    assert factors == [2, 2, 4, 4, 2, 2, 4, 4]
+    fixed = FixedSlices(data, 8, tmp_path / "train.pt", 3)
+    for samples in step_loader(fixed, 0, 10, batch=2):
+        assert len({sample.factor for sample in samples}) == 1
+        batch = collate(samples)
+        assert batch.start.shape == batch.target.shape == (2, 1, 32, 32)
+    mixed = [data[1][0], data[2][0]]
+    with pytest.raises(ConfigurationError, match=r"one factor in a step, found \[2, 4\]"):
+        collate(mixed)
+
+
+def test_superres_batches_are_what_was_measured(bank):
+    (sample,) = dataset(bank, task="superres", superres={"noise": 0.0, "factors": (4,)})[0]
+    batch = collate([sample])
+    assert sample.low.shape == (8, 8)
+    assert float((batch.normal(batch.target) - batch.adjoint).abs().max()) < 1e-5
+    assert float(batch.noise) == 0.0
+    better = (batch.start - batch.target).square().sum()
+    assert float(better) < float((batch.adjoint - batch.target).square().sum())
+
+
+def test_matrices_of_a_step_must_be_one(bank):
+    data = dataset(bank)
+    samples = [data[i][0] for i in range(12)]
+    with pytest.raises(ConfigurationError, match=r"set data\.batch to 1"):
+        collate(samples)
 
 
 def test_batch_is_what_a_student_takes(bank):
