@@ -6,16 +6,21 @@ In a process of its own: click keeps the help option of a command as it was firs
 from __future__ import annotations
 
 import importlib
+import inspect
+import json
 import sys
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
 
 import click
+from pydantic import BaseModel
 
 from chpnet_stream.cli.main import VERBS, cli
 from chpnet_stream.mrd.flags import FLAGS
 from chpnet_stream.schema import EVERY, SETTINGS, Setting
 from chpnet_training.cli import VERBS as TRAINING_VERBS
 from chpnet_training.cli import cli as training_cli
+from chpnet_training.recipe import Recipe
 
 FOLDER = Path(__file__).parent
 WIDTH = 90
@@ -38,6 +43,19 @@ are options of `chpnet-stream offline` too, with dashes.
 
 | property | values | default | gadgets |
 |---|---|---|---|"""
+RECIPES_HEAD = ["| setting | type | default | |", "|---|---|---|---|"]
+RECIPES_INTRODUCTION = """# Training recipes
+
+A recipe is a YAML file with the settings below (this page is written by `make docs`); what it
+does not name has its default. An unknown setting is an error that says the near name. Every setting
+can be replaced on the command line:
+
+    chpnet-train student RECIPE --set optimizer.steps=2000 --set "student.widths=[16, 32]" ...
+
+[configs/training](../configs/training) has recipes to start from, [cli.md](cli.md) the commands.
+
+| setting | type | default | |
+|---|---|---|---|"""
 PROPERTIES_END = """## What does not go together
 
 `image_type` complex with `dtype` uint16; with `send_baseline`, the same number for `series` and
@@ -46,7 +64,12 @@ PROPERTIES_END = """## What does not go together
 
 def pages() -> dict[str, str]:
     """Name and text of every generated page."""
-    return {"cli.md": command_line(), "flags.md": flags(), "properties.md": properties()}
+    return {
+        "cli.md": command_line(),
+        "flags.md": flags(),
+        "properties.md": properties(),
+        "recipes.md": recipes(),
+    }
 
 
 def command_line() -> str:
@@ -108,6 +131,58 @@ def properties() -> str:
 
 def _gadgets(setting: Setting) -> str:
     return "all" if setting.gadgets == EVERY else ", ".join(setting.gadgets)
+
+
+def recipes() -> str:
+    """Every setting of a training recipe, section by section."""
+    top = Recipe.model_fields
+    parts = [RECIPES_INTRODUCTION, *_settings(Recipe), ""]
+    for name, field in top.items():
+        model = _model(field.annotation)
+        if model is not None and name != "warmup":  # the settings of `optimizer` again
+            about = inspect.cleandoc(model.__doc__ or "").splitlines()[0]
+            parts += [f"## {name}", "", about, "", *RECIPES_HEAD, *_settings(model), ""]
+    return "\n".join(parts)
+
+
+def _settings(model: type[BaseModel]) -> list[str]:
+    rows = []
+    for name, field in model.model_fields.items():
+        section = _model(field.annotation)
+        limits = [
+            f"{sign} {getattr(part, word)}"
+            for part in field.metadata
+            for word, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"))
+            if hasattr(part, word)
+        ]
+        kind = f"[section](#{name if name != 'warmup' else 'optimizer'})" if section else None
+        kind = kind or ", ".join([_kind(field.annotation), *limits])
+        default = "" if section or field.is_required() else f"`{_yaml(field.default)}`"
+        rows.append(f"| `{name}` | {kind} | {default} | {field.description} |")
+    return rows
+
+
+def _model(annotation: Any) -> type[BaseModel] | None:
+    kinds = (annotation, *get_args(annotation))
+    return next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), None)
+
+
+def _kind(annotation: Any) -> str:
+    """A type in words."""
+    words = {int: "whole number", float: "number", bool: "true or false", str: "text"}
+    if annotation in words:
+        return words[annotation]
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " or ".join(f"`{value}`" for value in arguments)
+    if origin is tuple:
+        count = "list of" if arguments[-1] is Ellipsis else "two"
+        return f"{count} {_kind(arguments[0])}s"
+    return " or ".join("null" if part is type(None) else _kind(part) for part in arguments)
+
+
+def _yaml(value: Any) -> str:
+    return json.dumps(list(value) if isinstance(value, tuple) else value)
 
 
 def main(words: list[str]) -> int:

@@ -12,14 +12,22 @@ class StudentConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    architecture: Literal["chpnet", "chpnet-rt"] = "chpnet-rt"
-    task: Literal["kspace", "superres"] = "kspace"
-    widths: tuple[int, ...] = Field((32, 64, 96), min_length=2)
-    blocks: int = Field(1, ge=1)
-    iterations: int = Field(3, ge=1)
-    unshuffle: int = Field(2, ge=1)
-    cg_steps: int = Field(3, ge=1)
-    up_kernel: Literal[1, 3] = 1
+    architecture: Literal["chpnet", "chpnet-rt"] = Field(
+        "chpnet-rt", description="the paper's network, or the one made for real time"
+    )
+    task: Literal["kspace", "superres"] = Field(
+        "kspace", description="parallel imaging, or magnitude images of too few pixels"
+    )
+    widths: tuple[int, ...] = Field(
+        (32, 64, 96), min_length=2, description="channels of every level, finest first"
+    )
+    blocks: int = Field(1, ge=1, description="residual blocks at each level")
+    iterations: int = Field(3, ge=1, description="unrolled iterations")
+    unshuffle: int = Field(2, ge=1, description="pixels along each axis folded into channels")
+    cg_steps: int = Field(
+        3, ge=1, description="conjugate-gradient steps of an iteration (chpnet-rt)"
+    )
+    up_kernel: Literal[1, 3] = Field(1, description="kernel of the sub-pixel convolutions")
 
     @property
     def channels(self) -> int:

@@ -1,11 +1,33 @@
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from pydantic import BaseModel
 
 from chpnet_stream.errors import ConfigurationError
-from chpnet_training.recipe import Recipe, load_recipe
+from chpnet_training.recipe import Recipe, differences, load_recipe
 
-RECIPES = sorted((Path(__file__).parents[2] / "configs" / "training").glob("*.yaml"))
+FOLDER = Path(__file__).parents[2] / "configs" / "training"
+STUDIES = sorted(path for path in FOLDER.glob("*.yaml") if "recipe:" in path.read_text("utf-8"))
+RECIPES = sorted(set(FOLDER.glob("*.yaml")) - set(STUDIES))
+
+
+def sections(model: type[BaseModel], place: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """Every section of a recipe at any depth, the recipe itself first."""
+    yield place, model
+    for name, field in model.model_fields.items():
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from sections(kind, f"{place}.{name}" if place else name)
+
+
+SECTIONS = pytest.mark.parametrize(
+    ("place", "model"),
+    list(sections(Recipe)),
+    ids=lambda value: value if isinstance(value, str) else "",
+)
 
 
 def write(tmp_path, text: str) -> Path:
@@ -21,6 +43,67 @@ def test_shipped_recipes_are_valid(path):
 
 def test_there_are_recipes():
     assert RECIPES
+
+
+def test_all_sections_are_found():
+    found = {place for place, _ in sections(Recipe)}
+    assert {"", "student", "warmup", "optimizer", "distillation", "superres"} <= found
+
+
+@SECTIONS
+def test_every_setting_is_described(place, model):
+    for name, field in model.model_fields.items():
+        assert field.description, f"{place}.{name}"
+        assert field.description[-1] != ".", f"{place}.{name}"
+
+
+def misspelt(name: str) -> str:
+    """The name with its last letters exchanged, or the last one doubled."""
+    if len(name) < 5 or name[-1] == name[-2]:
+        return name + name[-1]
+    return name[:-2] + name[-1] + name[-2]
+
+
+@SECTIONS
+def test_a_misspelt_setting_is_told_the_near_one(tmp_path, place, model):
+    """In the file and on the command line, at every depth."""
+    for name in model.model_fields:
+        wrong = misspelt(name)
+        assert wrong not in model.model_fields
+        key = f"{place}.{wrong}" if place else wrong
+        says = rf"unknown setting '{re.escape(key)}'; did you mean '{name}'\?"
+        with pytest.raises(ConfigurationError, match=says):
+            load_recipe(write(tmp_path, "name: a\n"), (f"{key}=1",))
+        text = f"name: a\n{place}:\n  {wrong}: 1\n" if place else f"name: a\n{wrong}: 1\n"
+        with pytest.raises(ConfigurationError, match=says):
+            load_recipe(write(tmp_path, text))
+
+
+@SECTIONS
+def test_defaults_are_valid_and_survive_a_checkpoint(place, model):
+    if place:
+        assert model.model_validate(model().model_dump(mode="json")) == model()
+
+
+def test_differences_are_named():
+    one = Recipe(name="a")
+    stored = one.model_dump(mode="json")
+    assert differences(stored, one) == []
+    del stored["distillation"]["teacher_every"]  # a setting that came later
+    assert differences(stored, one) == []
+    other = Recipe(name="a", warmup=one.optimizer, seed=3)
+    assert differences(stored, other)[0] == "seed is 0 there and 3 here"
+    assert "warmup.steps is None there and 10000 here" in differences(stored, other)
+    stored["loss"]["gone"] = 1
+    assert differences(stored, one) == ["unknown setting 'loss.gone'; known here: edge, ssim"]
+
+
+def test_the_teacher_has_an_optimizer_of_its_own():
+    one = Recipe.model_validate({"name": "a", "warmup": {"steps": 5}, "optimizer": {"steps": 9}})
+    assert one.for_teacher().optimizer.steps == 5
+    alone = Recipe.model_validate({"name": "a", "optimizer": {"steps": 9}})
+    assert alone.for_teacher() == alone
+    assert one.with_optimizer(learning_rate=1.0).optimizer.steps == 9
 
 
 def test_defaults_and_values(tmp_path):

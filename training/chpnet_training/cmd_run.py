@@ -28,8 +28,15 @@ if TYPE_CHECKING:
 STEPS = 5
 PICTURE = Path("evaluation") / "comparison.png"
 SCORES = "evaluation.json"
-TEST_SEED = 4711
-"""Of the simulated scan; training heads have small seeds."""
+SCAN: dict[str, Any] = {
+    "matrix": (160, 160),
+    "slices": 2,
+    "coils": 8,
+    "acceleration": 1,
+    "snr": 15.0,
+    "seed": 4711,
+}
+"""The scan that the student is scored on; the heads to train on have small seeds."""
 
 
 @click.command("run")
@@ -172,9 +179,7 @@ def _evaluate(ctx: click.Context, card: Path, out: Path) -> dict[str, Any]:
     else:
         _say(5, "its scores on a simulated scan")
         if not scan.exists():
-            ctx.invoke(
-                cmd_simulate.command, out=scan, slices=2, coils=8, acceleration=1, seed=TEST_SEED
-            )
+            ctx.invoke(cmd_simulate.command, out=scan, **SCAN)
         ctx.invoke(cmd_evaluate.command, model=str(card), data=scan, out=picture.parent, repeats=2)
     scores: dict[str, Any] = json.loads((picture.parent / SCORES).read_text(encoding="utf-8"))
     return scores

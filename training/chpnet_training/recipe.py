@@ -33,9 +33,9 @@ class OptimizerConfig(_Section):
     """AdamW with a linear warm-up and a cosine to zero, and averaged weights."""
 
     steps: int = Field(10_000, ge=1, description="optimizer steps")
-    learning_rate: float = Field(6e-4, gt=0)
+    learning_rate: float = Field(6e-4, gt=0, description="at its peak, after the warm-up")
     warmup: int = Field(300, ge=0, description="steps of linear warm-up")
-    weight_decay: float = Field(1e-3, ge=0)
+    weight_decay: float = Field(1e-3, ge=0, description="of AdamW")
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     average: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights")
 
@@ -43,7 +43,7 @@ class OptimizerConfig(_Section):
 class ValidationConfig(_Section):
     """Simulated slices of subjects that training never sees."""
 
-    slices: int = Field(16, ge=1)
+    slices: int = Field(16, ge=1, description="held-back slices")
     every: int = Field(500, ge=1, description="steps between two validations and checkpoints")
     patience: int = Field(
         0, ge=0, description="validations without a better PSNR before training stops; 0: never"
@@ -106,21 +106,32 @@ class DistillationConfig(_Section):
 class Recipe(_Section):
     """Everything that determines a training run."""
 
-    name: str
-    seed: int = 0
-    student: StudentConfig = StudentConfig()
-    teacher: TeacherConfig = TeacherConfig()
-    unet: UNetConfig = UNetConfig()
-    data: DataConfig = DataConfig()
-    simulation: SimulationConfig = SimulationConfig()
-    superres: SuperresConfig = SuperresConfig()
-    loss: LossConfig = LossConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
+    name: str = Field(description="name of the recipe, and of the model that is made of it")
+    seed: int = Field(0, description="seed of weights, data and gates")
+    student: StudentConfig = Field(
+        StudentConfig(), description="the network that is trained, exported and used"
+    )
+    teacher: TeacherConfig = Field(TeacherConfig(), description="the network that teaches it")
+    unet: UNetConfig = Field(UNetConfig(), description="the plain U-Net that it is compared with")
+    data: DataConfig = Field(DataConfig(), description="which images, and how often")
+    simulation: SimulationConfig = Field(
+        SimulationConfig(), description="scans of the task `kspace`"
+    )
+    superres: SuperresConfig = Field(
+        SuperresConfig(), description="measurements of the task `superres`"
+    )
+    loss: LossConfig = Field(LossConfig(), description="what is minimised")
+    optimizer: OptimizerConfig = Field(OptimizerConfig(), description="how it is minimised")
     warmup: OptimizerConfig | None = Field(
         None, description="optimizer of the teacher before it teaches; by default the student's"
     )
-    distillation: DistillationConfig = DistillationConfig()
-    validation: ValidationConfig = ValidationConfig()
+    distillation: DistillationConfig = Field(
+        DistillationConfig(), description="how the teacher teaches"
+    )
+    validation: ValidationConfig = Field(
+        ValidationConfig(),
+        description="how often scores are taken, and when that ends the training",
+    )
 
     @property
     def data_seed(self) -> int:

@@ -38,10 +38,12 @@ class SimulationConfig(BaseModel):
     multiple: int = Field(8, ge=1, description="lines are a multiple of this")
     strip: int = Field(80, ge=16, description="image columns that one sample keeps")
     strips: int = Field(2, ge=1, description="samples taken from one simulated slice")
-    coils: tuple[int, int] = (4, 16)
-    virtual_coils: int = Field(8, ge=1)
-    accelerations: tuple[int, ...] = Field((2, 3, 4, 4, 4, 5, 6, 8), min_length=1)
-    calibration: tuple[int, int] = (16, 32)
+    coils: tuple[int, int] = Field((4, 16), description="receive coils, from, to")
+    virtual_coils: int = Field(8, ge=1, description="most coils after compression")
+    accelerations: tuple[int, ...] = Field(
+        (2, 3, 4, 4, 4, 5, 6, 8), min_length=1, description="R; one of these is drawn"
+    )
+    calibration: tuple[int, int] = Field((16, 32), description="calibration lines, from, to")
     noise: tuple[float, float] = Field(
         (0.002, 0.04), description="standard deviation of a real part over the 99th percentile"
     )

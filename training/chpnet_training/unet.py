@@ -15,7 +15,9 @@ class UNetConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    widths: tuple[int, ...] = Field((32, 64, 128, 256), min_length=2)
+    widths: tuple[int, ...] = Field(
+        (32, 64, 128, 256), min_length=2, description="channels of every level, finest first"
+    )
 
 
 class UNet(nn.Module):
