@@ -286,8 +286,9 @@ def draw_curves(study: Study, folder: Path, path: Path) -> None:
             axes.legend(fontsize=8)
     _, teacher = _curve(folder / "teacher" / "validation.csv", "psnr")
     if teacher:
-        grid[0].axhline(teacher[-1], color="black", linestyle="--", linewidth=1)
-        grid[0].annotate("teacher, before teaching", (0, teacher[-1]), fontsize=8, va="bottom")
+        label = "teacher, before teaching"
+        grid[0].axhline(teacher[-1], color="black", linestyle="--", linewidth=1, label=label)
+        grid[0].legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=110, metadata={"Software": "chpnet-train"})
 
