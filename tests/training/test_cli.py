@@ -14,8 +14,8 @@ import pytest
 
 from chpnet_stream.network.weights import find_model
 from chpnet_stream.simulation.scan import simulate_scan
-from chpnet_training.cli import ALLOCATOR, VERBS, cli, main
-from chpnet_training.cmd_student import Duration
+from chpnet_training.cli import VERBS, cli, main
+from chpnet_training.options import ALLOCATOR, Duration
 from chpnet_training.recipe import load_recipe
 from tests.helpers import small_options
 
@@ -23,6 +23,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 QUICK = CHECKOUT / "configs" / "training" / "quick.yaml"
 
 TINY = {
+    "data.batch": "1",
     "student.widths": "[4, 8]",
     "student.iterations": "1",
     "simulation.matrix_y": "[48, 48]",
@@ -106,7 +107,7 @@ def test_errors_name_this_program(capsys):
 def test_training_logs_and_saves(trained):
     with (trained / "validation.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [int(row["step"]) for row in rows] == [2, 4]
+    assert [float(row["step"]) for row in rows] == [2, 4]
     assert (trained / "last.ckpt").is_file()
 
 
@@ -186,7 +187,9 @@ def test_the_process_restarts_with_the_allocator_settings(tmp_path):
     [
         (["--set", "optimizer.step=3"], "did you mean 'steps'?"),
         (["--max-time", "soon"], "soon"),
-        (["--data", "missing.npz"], "missing.npz"),
+        (["--set", "warmup.stepz=3"], "did you mean 'steps'?"),
+        (["--precision", "16-mixed", "--accelerator", "cpu"], "take bf16-mixed"),
+        (["--data", "missing.h5"], "missing.h5"),
     ],
 )
 def test_bad_settings_are_one_line(bank, tmp_path, capsys, words, says):
@@ -214,7 +217,7 @@ def test_model_of_a_run(model, bank, trained):
         last = list(csv.DictReader(file))[-1]
     scores = card.metrics["simulated scans, held-out images"]
     assert scores["psnr_db"] == pytest.approx(float(last["psnr"]))
-    assert any("R = 2 to 4" in limit for limit in card.limits)
+    assert any("R = 3 to 4" in limit for limit in card.limits)
 
 
 def test_export_refuses_what_is_no_checkpoint(bank, tmp_path, capsys):

@@ -11,8 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from chpnet_stream.errors import OutputError
+from chpnet_stream.errors import InputError, OutputError
 from chpnet_training.optimization import TrainingError
+
+
+class CheckpointError(TrainingError, InputError):
+    """A file is no checkpoint, or not the one that is wanted."""
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -39,18 +43,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read tensors and plain values, nothing else.
 
     Raises:
-        TrainingError: If there is no such file, or it is damaged or holds something else.
+        CheckpointError: If there is no such file, or it is damaged or holds something else.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise TrainingError(f"{path}: expected a checkpoint, found no such file") from error
+        raise CheckpointError(f"{path}: expected a checkpoint, found no such file") from error
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise TrainingError(
+        raise CheckpointError(
             f"{path}: expected a checkpoint, found a damaged file; remove it to start anew"
         ) from error
     if not isinstance(state, dict) or "networks" not in state:
-        raise TrainingError(f"{path}: expected a checkpoint of chpnet-train, found another file")
+        raise CheckpointError(f"{path}: expected a checkpoint of chpnet-train, found another file")
     return state
 
 
@@ -58,18 +62,18 @@ def load_network(network: nn.Module, name: str, path: Path) -> None:
     """Give a network the averaged weights that a checkpoint holds under a name.
 
     Raises:
-        TrainingError: If there are none, or they are those of another architecture.
+        CheckpointError: If there are none, or they are those of another architecture.
     """
     networks = read_checkpoint(path)["networks"]
     if name not in networks:
-        raise TrainingError(
+        raise CheckpointError(
             f"{path}: expected a network '{name}', found {', '.join(networks) or 'none'}"
         )
     try:
         network.load_state_dict(networks[name])
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise TrainingError(
+        raise CheckpointError(
             f"{path}: expected weights of the recipe's {name}, found those of another architecture "
             f"({first}); give the recipe that they were trained with"
         ) from error

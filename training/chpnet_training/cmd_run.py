@@ -33,7 +33,7 @@ SCAN: dict[str, Any] = {
     "slices": 2,
     "coils": 8,
     "acceleration": 1,
-    "snr": 15.0,
+    "snr": 12.0,
     "seed": 4711,
 }
 """The scan that the student is scored on; the heads to train on have small seeds."""

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from chpnet_training.checkpoint import read_checkpoint, write_checkpoint
+from chpnet_training.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from chpnet_training.dataset import Batch, collate, step_loader
-from chpnet_training.optimization import TrainingError
 from chpnet_training.recipe import Recipe, differences
 from chpnet_training.runlog import RunLog
 from chpnet_training.validation import validate
@@ -222,12 +221,12 @@ class Trainer:
         state = read_checkpoint(path)
         other = differences(state["recipe"], self.recipe)
         if other:
-            raise TrainingError(
+            raise CheckpointError(
                 f"{path}: expected a checkpoint of this recipe, found one of another "
                 f"({'; '.join(other[:3])}); choose another --out folder"
             )
         if state["learner"] is None:
-            raise TrainingError(
+            raise CheckpointError(
                 f"{path}: expected the state of a training run, found only networks, as in {BEST}; "
                 "begin a new run with it by --initial"
             )

@@ -1,0 +1,81 @@
+"""`chpnet-train run`: from nothing to a scored model, stopped on the way, and once more."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from chpnet_stream.network.weights import find_model
+from chpnet_training.cli import main
+from tests.training.test_cli import QUICK, TINY
+from tests.training.tiny_runs import state_of
+
+SETTINGS = TINY | {
+    "teacher.width": "8",
+    "teacher.window": "4",
+    "teacher.blocks": "1",
+    "teacher.iterations": "1",
+    "warmup.steps": "3",
+    "warmup.warmup": "1",
+}
+
+
+def run(capsys, *words: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        main(["run", str(QUICK), "--workers", "0", "--phantoms", "2", *map(str, words)])
+    told = capsys.readouterr()
+    return stop.value.code, told.out, told.err
+
+
+def words_for(folder: Path, **changes: str) -> list[str]:
+    words = ["--out", str(folder)]
+    for key, value in (SETTINGS | changes).items():
+        words += ["--set", f"{key}={value}"]
+    return words
+
+
+def test_everything_in_order_stopped_on_the_way_and_once_more(tmp_path, capsys):
+    words = words_for(tmp_path)
+    code, out, err = run(capsys, *words, "--max-time", "0s")
+    assert code == 0
+    assert "[2/5] the teacher" in err
+    assert "[3/5]" not in err
+    assert "not finished: the same command continues" in err
+    assert state_of(tmp_path / "teacher")["step"] == 1
+    code, out, err = run(capsys, *words, "--json")
+    assert code == 0
+    assert "[1/5]" not in err  # the data are there
+    assert f"continuing {tmp_path / 'teacher'} after step 1" in err
+    found = json.loads(out)
+    scores = {row["method"]: row for row in found["methods"]}
+    assert {"zero-filled", "cg-sense", "chpnet"} <= scores.keys()
+    assert scores["cg-sense"]["psnr_db"] > scores["zero-filled"]["psnr_db"]
+    model = find_model(found["card"])
+    model.verify()
+    assert model.card.training == "distilled on simulated scans"
+    assert [source.name for source in model.card.data] == ["phantoms"]
+    assert Path(found["picture"]).read_bytes().startswith(b"\x89PNG")
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    before = {path: path.stat().st_mtime_ns for path in files}
+    code, out, err = run(capsys, *words, "--json")
+    assert code == 0
+    assert json.loads(out) == found
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == (
+        before
+    )
+
+
+def test_a_student_alone_has_no_teacher(tmp_path, capsys):
+    words = words_for(tmp_path, **{"distillation.weight": "0", "optimizer.steps": "2"})
+    code, _, err = run(capsys, *words, "--max-time", "0s")
+    assert code == 0
+    assert "[2/5]" not in err
+    assert "[3/5] the student\n" in err
+    assert not (tmp_path / "teacher").exists()
+
+
+def test_another_task_is_refused(tmp_path, capsys):
+    code, _, err = run(capsys, "--out", tmp_path, "--set", "student.task=superres")
+    assert code == 2
+    assert "expected a recipe for the task 'kspace', found 'superres'" in err
+    assert not list(tmp_path.iterdir())
