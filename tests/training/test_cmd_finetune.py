@@ -1,4 +1,4 @@
-"""`chpnet-train finetune` from the shipped model and from a checkpoint, and the card of its best."""
+"""`chpnet-train finetune` from the shipped model or a checkpoint, and the card of its best."""
 
 import json
 
