@@ -33,6 +33,8 @@ from tests.scan.building import header_xml
 HEADER = Header(header_xml().encode())
 IMAGE = ismrmrd.Image.from_array(np.ones((4, 3), np.float32), transpose=False)
 
+LOGGER = "chpnet_stream.mrd.wire.connection"
+
 
 def connected(*items: object, peer: str = "gadgetron") -> tuple[Connection, BytesStream]:
     stream = BytesStream(raw(*items))
@@ -110,7 +112,7 @@ def test_an_end_without_close_is_an_error() -> None:
 def test_errors_and_headers_in_the_middle(caplog: pytest.LogCaptureFixture) -> None:
     connection, _ = connected(HEADER, Text(b"note this"), ErrorText(b"no more coils"))
     connection.greet()
-    with caplog.at_level("INFO"), pytest.raises(PeerError, match="no more coils"):
+    with caplog.at_level("INFO", logger=LOGGER), pytest.raises(PeerError, match="no more coils"):
         list(connection)
     assert "the peer says: note this" in caplog.messages
     connection, _ = connected(HEADER, HEADER)

@@ -240,7 +240,7 @@ def test_a_teacher_of_another_study(bank, finished, tmp_path):
 def test_a_failing_run_is_an_error_with_its_last_words(bank, tmp_path):
     (tmp_path / "teacher").mkdir()
     (tmp_path / "teacher" / CHECKPOINT).write_bytes(b"no checkpoint")
-    with pytest.raises(TrainingError, match=r"teacher: .*exit code 1; .*log\.txt: .*damaged file"):
+    with pytest.raises(TrainingError, match=r"teacher: .*exit code 2; .*log\.txt: .*damaged file"):
         train_all(tiny_study(), bank, tmp_path, deadline=soon())
     assert not (tmp_path / "teacher" / DONE).exists()
     assert not (tmp_path / "none-seed0").exists()
