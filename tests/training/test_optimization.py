@@ -42,11 +42,11 @@ def guarded(fabric=None, **changes):
 def learn(optimizer, x, number=0):
     """One step on a loss whose gradient is x."""
     loss = optimizer.network(torch.tensor([[float(x)]])).sum()
-    return optimizer.step(loss, number, {"loss": float(loss)})
+    return optimizer.step(loss, number, {"loss": float(loss.detach())})
 
 
 def weight(optimizer):
-    return float(next(optimizer.network.parameters()))
+    return next(optimizer.network.parameters()).item()
 
 
 def test_the_learning_rate_warms_up_and_goes_down():
@@ -64,10 +64,10 @@ def test_a_step_goes_down_and_the_average_follows():
     optimizer = guarded()
     assert learn(optimizer, 1.0)
     assert weight(optimizer) == pytest.approx(1 - 0.1, abs=1e-6)
-    assert float(next(optimizer.average.parameters())) == pytest.approx(1 - 0.1 * 0.9, abs=1e-6)
+    assert next(optimizer.average.parameters()).item() == pytest.approx(1 - 0.1 * 0.9, abs=1e-6)
     for number in range(30):
         learn(optimizer, 1.0, number + 1)
-    gap = float(next(optimizer.average.parameters())) - weight(optimizer)
+    gap = next(optimizer.average.parameters()).item() - weight(optimizer)
     assert 0 < gap < 0.2
 
 
@@ -81,7 +81,7 @@ def test_groups_have_rates_of_their_own():
     optimizer = GuardedOptimizer(fabric, network, CONFIG, groups=groups)
     loss = sum(p.sum() for p in optimizer.network.parameters())
     optimizer.step(loss, 0, {})
-    first, second = (float(p) for p in optimizer.network.parameters())
+    first, second = (p.item() for p in optimizer.network.parameters())
     assert first == pytest.approx(0.9, abs=1e-5)
     assert second == pytest.approx(0.99, abs=1e-5)
 
@@ -142,7 +142,7 @@ def test_a_finite_loss_with_an_infinite_gradient_is_found():
     optimizer = guarded()
     loss = (optimizer.network(torch.ones(1, 1)).sum() - 1.0).clamp_min(0).sqrt()
     with pytest.raises(TrainingError, match=r"loss 0 and a gradient norm of (nan|inf)"):
-        optimizer.step(loss, 0, {"loss": float(loss)})
+        optimizer.step(loss, 0, {"loss": float(loss.detach())})
 
 
 def test_state_is_all_that_goes_on():
