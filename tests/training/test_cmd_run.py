@@ -45,7 +45,7 @@ def test_everything_in_order_stopped_on_the_way_and_once_more(tmp_path, capsys):
     code, out, err = run(capsys, *words, "--json")
     assert code == 0
     assert "[1/5]" not in err  # the data are there
-    assert f"continuing {tmp_path / 'teacher'} after step 1" in err
+    assert f"{tmp_path / 'teacher'} is continued after step 1" in err
     found = json.loads(out)
     scores = {row["method"]: row for row in found["methods"]}
     assert {"zero-filled", "cg-sense", "chpnet"} <= scores.keys()
@@ -60,6 +60,7 @@ def test_everything_in_order_stopped_on_the_way_and_once_more(tmp_path, capsys):
     code, out, err = run(capsys, *words, "--json")
     assert code == 0
     assert json.loads(out) == found
+    assert f"{tmp_path / 'student'} is finished after step 4" in err
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == (
         before
     )

@@ -181,7 +181,8 @@ def run_and_report(
     out = trainer.folder
     zero = trainer.fabric.is_global_zero
     if first and zero:
-        click.echo(f"continuing {out} after step {first}", err=True)
+        goes_on = "is finished" if trainer.has_ended() else "is continued"
+        click.echo(f"{out} {goes_on} after step {first}", err=True)
     watch = Interrupts()
     limit = math.inf if how["max_time"] is None else how["max_time"]
     with watch, Reporter(what, first, recipe.optimizer.steps, shown=zero) as report:
