@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from report import CHECKOUT, TABLES, machine, markdown_table, write
-from speed import _Recorder, _repeat, _slice
+from speed import Recorder, repeat, slice_of
 
 from chpnet_stream.engines.choice import make_engine
 from chpnet_stream.network.weights import find_model
@@ -126,10 +126,10 @@ def _measure(name: str, changes: dict[str, Any], options: argparse.Namespace) ->
         card = export_model(
             checkpoint, Path(folder), data=(), metrics={}, limits=(), training="pareto candidate"
         )
-        engine = _Recorder(make_engine("onnx", find_model(card), torch.device("cpu")))
-        noise, data = _slice(Path(folder) / "scan.h5", coils, lines, columns)
+        engine = Recorder(make_engine("onnx", find_model(card), torch.device("cpu")))
+        noise, data = slice_of(Path(folder) / "scan.h5", coils, lines, columns)
         SliceReconstructor(noise, engine)(data)
-        times = _repeat(engine.again, 3, options.repeats)
+        times = repeat(engine.again, 3, options.repeats)
     return Point(
         name,
         sum(p.numel() for p in network.parameters()),

@@ -62,7 +62,7 @@ class Times:
         return statistics.quantiles(self.values, n=20, method="inclusive")[-1]
 
 
-class _Recorder:
+class Recorder:
     """An engine that remembers the last problem it was given."""
 
     def __init__(self, engine: Engine) -> None:
@@ -106,7 +106,7 @@ def main() -> None:
             coils, lines, columns = (int(number) for number in case.split("x"))
             print(f"speed: {coils} coils, {lines} x {columns}")
             scan = Path(folder) / f"{case}.h5"
-            noise, data = _slice(scan, coils, lines, columns)
+            noise, data = slice_of(scan, coils, lines, columns)
             parts.append(f"## {coils} coils, {lines} x {columns}\n")
             parts += _case(noise, data, model, paper, options)
     write(options.out, "\n".join(parts))
@@ -123,9 +123,9 @@ def _case(
     networks: list[dict[str, Any]] = []
     stages: list[dict[str, Any]] = []
     for name in ENGINES:
-        engine = _Recorder(make_engine(name, model, torch.device("cpu")))
+        engine = Recorder(make_engine(name, model, torch.device("cpu")))
         laps = _stage_times(noise, data, engine, options)
-        alone = _repeat(engine.again, options.warm_up, options.repeats)
+        alone = repeat(engine.again, options.warm_up, options.repeats)
         networks.append({"network": model.card.name, "engine": engine.name, "times": alone})
         total = Times([sum(parts) for parts in zip(*laps.values(), strict=True)])
         for stage in STAGES:
@@ -133,7 +133,7 @@ def _case(
             stages.append(_row({"engine": engine.name, "stage": stage}, times))
         stages.append(_row({"engine": engine.name, "stage": "**whole slice**"}, total))
 
-    slow = _repeat(_eager(paper, engine.last), 1, options.paper_repeats)
+    slow = repeat(_eager(paper, engine.last), 1, options.paper_repeats)
     networks.append({"network": "chpnet (paper size)", "engine": "pytorch-cpu", "times": slow})
     rows = []
     for entry in networks:
@@ -151,7 +151,7 @@ def _row(names: dict[str, Any], times: Times) -> dict[str, Any]:
 
 
 def _stage_times(
-    noise: NoiseScan, data: Slice, engine: _Recorder, options: argparse.Namespace
+    noise: NoiseScan, data: Slice, engine: Recorder, options: argparse.Namespace
 ) -> dict[str, list[float]]:
     """Milliseconds of every stage; a new pipeline each time, so that each makes its maps.
 
@@ -175,7 +175,8 @@ def _eager(network: torch.nn.Module, problem: Problem) -> Callable[[], object]:
     return run
 
 
-def _repeat(run: Callable[[], Any], warm_up: int, repeats: int) -> Times:
+def repeat(run: Callable[[], Any], warm_up: int, repeats: int) -> Times:
+    """Times of some runs, after some to warm up."""
     values = []
     for number in range(warm_up + repeats):
         begin = time.perf_counter()
@@ -185,7 +186,7 @@ def _repeat(run: Callable[[], Any], warm_up: int, repeats: int) -> Times:
     return Times(values)
 
 
-def _slice(path: Path, coils: int, lines: int, columns: int) -> tuple[NoiseScan, Slice]:
+def slice_of(path: Path, coils: int, lines: int, columns: int) -> tuple[NoiseScan, Slice]:
     """The slice of a simulated scan with a noise scan."""
     options = SimulationOptions(
         matrix=(lines, columns),

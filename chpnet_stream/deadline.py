@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Generic, TypeVar
 
+import torch
 from torch import Tensor
 
 from chpnet_stream.network.normal import Normal
@@ -96,6 +97,7 @@ class DeadlineRunner(Generic[T]):
             self._work.put(None)
 
     def _loop(self) -> None:
+        torch.get_num_threads()  # a new thread takes over the number only by asking for it
         while (piece := self._work.get()) is not None:
             if piece.stop.is_set():
                 continue

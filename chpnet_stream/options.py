@@ -66,6 +66,13 @@ class ReconstructionOptions(BaseModel):
             )
         return self
 
+    def deadline(self, received_at: float) -> float | None:
+        """When the image of data that came at `received_at` must be there; None for any time.
+
+        Both in terms of `time.monotonic()`.
+        """
+        return received_at + 1e-3 * self.deadline_ms if self.deadline_ms else None
+
     @classmethod
     def from_properties(cls, properties: Mapping[str, str]) -> ReconstructionOptions:
         """Options from the properties of a configuration; those not named have their defaults.

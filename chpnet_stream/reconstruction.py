@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -146,19 +147,28 @@ class SliceReconstructor:
         for name in ladder:
             if job.reasons and job.work is None and name != "rss":
                 continue  # without coil maps there is only one method left
-            try:
-                return self._attempt(job, name)
-            except InputError:  # the scan is at fault, not the method: its owner must know
-                raise
-            except _Unfit as unfit:
-                self._note_fallback(job, name, unfit.kind, str(unfit))
-            except Exception as error:  # noqa: BLE001 - whatever fails, the slice goes out
-                detail = f"{type(error).__name__}: {first_line(error)}"
-                self._note_fallback(job, name, "unexpected error", detail, trace=True)
+            made = self._tried(job, name, partial(self._attempt, job, name))
+            if made is not None:
+                return made
         raise ReconstructionError(
             f"slice {job.data.counters['slice']}: expected an image, found none by "
             f"{', '.join(ladder)} ({'; '.join(job.reasons)}); check its raw data"
         )
+
+    def _tried(
+        self, job: _Job, name: str, make: Callable[[], Reconstruction]
+    ) -> Reconstruction | None:
+        """What `make` gives; None where the method fails, which is noted with the job."""
+        try:
+            return make()
+        except InputError:  # the scan is at fault, not the method: its owner must know
+            raise
+        except _Unfit as unfit:
+            self._note_fallback(job, name, unfit.kind, str(unfit))
+        except Exception as error:  # noqa: BLE001 - whatever fails, the slice goes out
+            detail = f"{type(error).__name__}: {first_line(error)}"
+            self._note_fallback(job, name, "unexpected error", detail, trace=True)
+        return None
 
     def _beside_conventional(
         self, job: _Job, deadline: float | None, baseline: bool
@@ -168,18 +178,8 @@ class SliceReconstructor:
         made: Reconstruction | None = None
         if job.work is not None:
             # A job of its own: late work must not touch what has been sent.
-            clock = StageClock(self.device)
-            again = replace(job, clock=clock, reasons=[])
-            try:
-                made = self._in_time(again, deadline)
-            except TooLateError:
-                detail = "the network's image was not ready at the deadline"
-                self._note_fallback(job, "chpnet", LATE, detail)
-            except _Unfit as unfit:
-                self._note_fallback(job, "chpnet", unfit.kind, str(unfit))
-            except Exception as error:  # noqa: BLE001 - whatever fails, the slice goes out
-                detail = f"{type(error).__name__}: {first_line(error)}"
-                self._note_fallback(job, "chpnet", "unexpected error", detail, trace=True)
+            again = replace(job, clock=StageClock(self.device), reasons=[])
+            made = self._tried(job, "chpnet", partial(self._in_time, again, deadline))
         if made is None:
             made = replace(conventional, wanted=job.wanted, fallback="; ".join(job.reasons))
         else:
@@ -193,7 +193,7 @@ class SliceReconstructor:
         """The network's image.
 
         Raises:
-            TooLateError: It is not ready at the deadline.
+            _Unfit: It is not ready at the deadline, or not fit.
         """
         if deadline is None:
             return self._attempt(job, "chpnet")
@@ -202,7 +202,11 @@ class SliceReconstructor:
             with torch.inference_mode():  # of this thread
                 return self._attempt(replace(job, stop=stop), "chpnet")
 
-        return self.runner.run(work, deadline)
+        try:
+            return self.runner.run(work, deadline)
+        except TooLateError as error:
+            detail = "the network's image was not ready at the deadline"
+            raise _Unfit(LATE, detail) from error
 
     def _attempt(self, job: _Job, name: str) -> Reconstruction:
         """Reconstruct by one method."""

@@ -172,8 +172,7 @@ class Session:
             return {}
         if self._network_failed:
             return {"method": "cg-sense"}
-        deadline = data.received_at + 1e-3 * options.deadline_ms if options.deadline_ms else None
-        return {"deadline": deadline, "baseline": options.send_baseline}
+        return {"deadline": options.deadline(data.received_at), "baseline": options.send_baseline}
 
     def _judge(self, data: Slice, result: Reconstruction) -> None:
         """Act on a network that failed as the option on_error says.

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from chpnet_stream.schema import EVERY, SETTINGS
+
 if TYPE_CHECKING:
     from chpnet_stream.options import ReconstructionOptions
     from chpnet_stream.streaming.engine_pool import EnginePool
@@ -28,14 +30,14 @@ if TYPE_CHECKING:
 @click.option(
     "--gadget",
     "kind",
-    type=click.Choice(["acquisitions", "buffers", "images"]),
+    type=click.Choice(EVERY),
     default="acquisitions",
     show_default=True,
     help="What the chain sends here: acquisitions; buffers or buckets; images or image arrays.",
 )
 @click.option("--model", metavar="NAME|FILE", help="Model of chains that name none.")
 @click.option(
-    "--engine", type=click.Choice(["auto", "onnx", "pytorch"]), help="Engine of such chains."
+    "--engine", type=click.Choice(SETTINGS["engine"].choices), help="Engine of such chains."
 )
 @click.option(
     "--property",

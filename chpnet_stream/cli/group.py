@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ import click
 
 from chpnet_stream import __version__
 from chpnet_stream.cli.errors import ErrorReporter
+from chpnet_stream.near import nearest
 
 
 class LazyGroup(click.Group):
@@ -57,9 +57,9 @@ class LazyGroup(click.Group):
             click.UsageError: If there is no such verb.
         """
         if args[0] not in self.verbs and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], self.verbs, n=1)
+            near = nearest(args[0], self.verbs)
             known = ", ".join(sorted(self.verbs))
-            hint = f"did you mean {near[0]}?" if near else f"there are: {known}"
+            hint = f"did you mean {near}?" if near else f"there are: {known}"
             raise click.UsageError(f"no command {args[0]!r}, {hint}", ctx)
         return super().resolve_command(ctx, args)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from chpnet_stream.errors import EngineError
 from chpnet_stream.network.card import ModelCard
 from chpnet_stream.network.normal import Normal
 
@@ -32,6 +34,24 @@ class Problem:
 def first_line(error: Exception) -> str:
     """The first line of an error of somebody else's, or its class where it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def run_network(name: str, network: Callable[..., Tensor], problem: Problem) -> Tensor:
+    """Run a network of a student's interface in PyTorch; see `Engine.run`.
+
+    Args:
+        name: Of the engine, for messages.
+        network: The network.
+        problem: Its input.
+
+    Raises:
+        EngineError: If PyTorch fails.
+    """
+    try:
+        with torch.inference_mode():
+            return network(problem.start, problem.adjoint, problem.normal, problem.noise)
+    except RuntimeError as error:  # torch raises this for memory, shapes and devices
+        raise EngineError(f"{name}: {first_line(error)}") from error
 
 
 class Engine(Protocol):

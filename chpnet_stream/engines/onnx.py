@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from chpnet_stream.engines.engine import Problem, first_line
+from chpnet_stream.engines.engine import Problem, first_line, run_network
 from chpnet_stream.errors import EngineError, ModelError
 from chpnet_stream.network.denoiser import Denoiser
 from chpnet_stream.network.weights import Model, check_file, load_student
@@ -61,14 +61,7 @@ class OnnxEngine:
 
     def run(self, problem: Problem) -> Tensor:
         """See `Engine.run`."""
-        try:
-            with torch.inference_mode():
-                image: Tensor = self.student(
-                    problem.start, problem.adjoint, problem.normal, problem.noise
-                )
-        except RuntimeError as error:
-            raise EngineError(f"{self.name}: {first_line(error)}") from error
-        return image
+        return run_network(self.name, self.student, problem)
 
 
 class _GraphDenoiser(nn.Module):

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from chpnet_stream.engines.engine import Problem, first_line
-from chpnet_stream.errors import EngineError
-from chpnet_stream.network.chpnet import Student
+from chpnet_stream.engines.engine import Problem, run_network
 from chpnet_stream.network.weights import Model, load_student
 
 
@@ -26,15 +24,8 @@ class PyTorchEngine:
         self.name = f"pytorch-{device.type}"
         self.card = model.card
         self.device = device
-        self.student: Student = load_student(model).to(device, dtype)
+        self.network: nn.Module = load_student(model).to(device, dtype)
 
     def run(self, problem: Problem) -> Tensor:
         """See `Engine.run`."""
-        try:
-            with torch.inference_mode():
-                image: Tensor = self.student(
-                    problem.start, problem.adjoint, problem.normal, problem.noise
-                )
-        except RuntimeError as error:  # torch raises this for memory, shapes and devices
-            raise EngineError(f"{self.name}: {first_line(error)}") from error
-        return image
+        return run_network(self.name, self.network, problem)

@@ -59,9 +59,7 @@ class ImageHandler:
 
     def take(self, item: Any, received_at: float) -> Iterator[Any]:
         """See `pump.Handler.take`."""
-        deadline = None
-        if self.options.deadline_ms:
-            deadline = received_at + 1e-3 * self.options.deadline_ms
+        deadline = self.options.deadline(received_at)
         if isinstance(item, ismrmrd.Image):
             made = self._image(item, deadline)
             yield made

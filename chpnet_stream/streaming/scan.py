@@ -93,6 +93,9 @@ class Scan:
 
     def _handler(self, options: ReconstructionOptions) -> Handler:
         """The handler of the scan; imports torch and loads the model."""
+        import torch
+
+        torch.get_num_threads()  # a new thread takes over the number only by asking for it
         handler: Any
         if self.kind == "images":
             from chpnet_stream.streaming.images import ImageHandler

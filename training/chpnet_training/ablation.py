@@ -62,6 +62,11 @@ class Run:
     recipe: Recipe
 
     @property
+    def network(self) -> str:
+        """What it trains, by its name in the checkpoint."""
+        return self.arm if self.arm in ("teacher", "unet") else "student"
+
+    @property
     def verb(self) -> str:
         """The command that trains it."""
         if self.arm == "teacher":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from chpnet_training.ablation import DONE
+from chpnet_training.ablation import DONE, runs_of
 from chpnet_training.study import Study
 from chpnet_training.trainer import CHECKPOINT
 
@@ -35,12 +35,12 @@ def draw_images(study: Study, data: Path, folder: Path, path: Path, slice_number
     at = slice_number % size
     truth = magnitude(batch.target)[at, 0].numpy()
     images = {"start": batch.start}
+    first = {run.arm: run for run in runs_of(study) if run.seed == study.seeds[0]}
     for arm in ("unet", *study.arms, "teacher"):
-        name = arm if arm == "teacher" else f"{arm}-seed{study.seeds[0]}"
-        if not (folder / name / DONE).exists():
+        run = first.get(arm)
+        if run is None or not (folder / run.name / DONE).exists():
             continue
-        kind = arm if arm in ("teacher", "unet") else "student"
-        network = evaluated_network(folder / name / CHECKPOINT, kind)[0]
+        network = evaluated_network(folder / run.name / CHECKPOINT, run.network)[0]
         with torch.no_grad():
             images[arm] = network(batch.start, batch.adjoint, batch.normal, batch.noise)
     panels = []

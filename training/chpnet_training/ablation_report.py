@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from chpnet_training.ablation import runs_of
+from chpnet_training.runlog import VALIDATION
 from chpnet_training.study import Study
 
 ORDER = ("start", "unet", "none", "frozen", "dynamic-parameters", "dynamic", "teacher")
@@ -273,7 +274,7 @@ def draw_curves(study: Study, folder: Path, path: Path) -> None:
         for run in runs_of(study):
             if run.arm == "teacher":
                 continue
-            steps, values = _curve(folder / run.name / "validation.csv", column)
+            steps, values = _curve(folder / run.name / VALIDATION, column)
             if not values:
                 continue
             label = run.arm if run.arm not in labelled else None
@@ -284,7 +285,7 @@ def draw_curves(study: Study, folder: Path, path: Path) -> None:
         axes.grid(alpha=0.3)
         if labelled:
             axes.legend(fontsize=8)
-    _, teacher = _curve(folder / "teacher" / "validation.csv", "psnr")
+    _, teacher = _curve(folder / "teacher" / VALIDATION, "psnr")
     if teacher:
         label = "teacher, before teaching"
         grid[0].axhline(teacher[-1], color="black", linestyle="--", linewidth=1, label=label)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from chpnet_training.ablation import DONE, runs_of
-from chpnet_training.study import Study
+from chpnet_training.csv_file import write_rows
+from chpnet_training.study import Condition, Study
 from chpnet_training.trainer import CHECKPOINT
 
 SCORES = "scores.csv"
@@ -25,47 +27,59 @@ def score_all(study: Study, data: Path, folder: Path) -> list[dict[str, Any]]:
     known = {(row["network"], row["condition"]) for row in rows}
     for condition in study.conditions:
         wanted = [
-            item for item in _networks(study, folder) if (item[0], condition.name) not in known
+            item for item in _networks(study, folder) if (item.label, condition.name) not in known
         ]
-        if not wanted:
-            continue
-        rows += _score_condition(study, condition.name, wanted, data, folder)
-        part = path.with_suffix(".part")
-        with part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-        part.replace(path)
+        if wanted:
+            rows += _score_condition(study, condition, wanted, data)
+            write_rows(path, rows)
     return rows
 
 
-def _networks(study: Study, folder: Path) -> Iterator[tuple[str, str, int, str]]:
-    """Name, arm, seed and network of everything that can be scored."""
-    yield "start", "start", 0, ""
+@dataclass(frozen=True)
+class _Scored:
+    """A network to score.
+
+    Attributes:
+        label: Its name in the scores.
+        arm: Its arm there.
+        seed: Of its run.
+        checkpoint: Its file; None for the images that all start from.
+        network: Its name in that file.
+    """
+
+    label: str
+    arm: str
+    seed: int
+    checkpoint: Path | None = None
+    network: str = ""
+
+
+def _networks(study: Study, folder: Path) -> Iterator[_Scored]:
+    """Everything that can be scored."""
+    yield _Scored("start", "start", 0)
     for run in runs_of(study):
         if not (folder / run.name / DONE).exists():
             continue
-        kind = run.arm if run.arm in ("teacher", "unet") else "student"
-        yield run.name, run.arm, run.seed, kind
+        file = folder / run.name / CHECKPOINT
+        yield _Scored(run.name, run.arm, run.seed, file, run.network)
         how = run.recipe.distillation
-        if kind == "student" and how.weight > 0 and (how.parameters or how.structure):
-            yield f"{run.name} teacher", f"teacher after {run.arm}", run.seed, "teacher"
+        if run.network == "student" and how.weight > 0 and (how.parameters or how.structure):
+            after = f"teacher after {run.arm}"
+            yield _Scored(f"{run.name} teacher", after, run.seed, file, "teacher")
 
 
 def _score_condition(
-    study: Study, name: str, wanted: list[tuple[str, str, int, str]], data: Path, folder: Path
+    study: Study, condition: Condition, wanted: list[_Scored], data: Path
 ) -> list[dict[str, Any]]:
     import torch
 
     from chpnet_training.runs import evaluated_network, validation_batches
     from chpnet_training.validation import score_images
 
-    condition = next(c for c in study.conditions if c.name == name)
     batches = validation_batches(study.condition_recipe(condition), data)
     rows: list[dict[str, Any]] = []
-    for label, arm, seed, kind in wanted:
-        place = folder / label.removesuffix(" teacher") / CHECKPOINT
-        network = evaluated_network(place, kind)[0] if kind else None
+    for item in wanted:
+        network = evaluated_network(item.checkpoint, item.network)[0] if item.checkpoint else None
         number = 0
         for batch in batches:
             image = batch.start
@@ -74,8 +88,8 @@ def _score_condition(
                     image = network(batch.start, batch.adjoint, batch.normal, batch.noise)
             scores = score_images(image, batch.target)
             for i in range(len(image)):
-                row: dict[str, Any] = {"network": label, "arm": arm, "seed": seed}
-                row |= {"condition": name, "slice": number}
+                row: dict[str, Any] = {"network": item.label, "arm": item.arm, "seed": item.seed}
+                row |= {"condition": condition.name, "slice": number}
                 rows.append(row | {key: float(value[i]) for key, value in scores.items()})
                 number += 1
     return rows

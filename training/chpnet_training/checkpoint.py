@@ -64,7 +64,22 @@ def load_network(network: nn.Module, name: str, path: Path) -> None:
     Raises:
         CheckpointError: If there are none, or they are those of another architecture.
     """
-    networks = read_checkpoint(path)["networks"]
+    give_weights(network, name, read_checkpoint(path), path)
+
+
+def give_weights(network: nn.Module, name: str, state: dict[str, Any], path: Path) -> None:
+    """As `load_network`, from a checkpoint that has been read.
+
+    Args:
+        network: What gets the weights.
+        name: Their name in the checkpoint.
+        state: What `read_checkpoint` gave.
+        path: Where from, for messages.
+
+    Raises:
+        CheckpointError: As in `load_network`.
+    """
+    networks = state["networks"]
     if name not in networks:
         raise CheckpointError(
             f"{path}: expected a network '{name}', found {', '.join(networks) or 'none'}"

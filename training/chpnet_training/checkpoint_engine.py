@@ -5,16 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from chpnet_stream.engines.engine import Problem, first_line
-from chpnet_stream.errors import ConfigurationError, EngineError
+from chpnet_stream.engines.pytorch import PyTorchEngine
+from chpnet_stream.errors import ConfigurationError
 from chpnet_stream.network.card import ModelCard
 from chpnet_training.dataset import START_ITERATIONS, START_REGULARIZATION
 from chpnet_training.runs import NETWORKS, evaluated_network
 
 
-class CheckpointEngine:
+class CheckpointEngine(PyTorchEngine):
     """Runs the averaged weights of a student, a teacher or a U-Net.
 
     Args:
@@ -49,17 +48,6 @@ class CheckpointEngine:
             limits=(),
             training="",
         )
-
-    def run(self, problem: Problem) -> Tensor:
-        """See `Engine.run`."""
-        try:
-            with torch.inference_mode():
-                image: Tensor = self.network(
-                    problem.start, problem.adjoint, problem.normal, problem.noise
-                )
-        except RuntimeError as error:  # torch raises this for memory, shapes and devices
-            raise EngineError(f"{self.name}: {first_line(error)}") from error
-        return image
 
 
 def parse_networks(texts: tuple[str, ...]) -> dict[str, CheckpointEngine]:

@@ -157,8 +157,7 @@ class Distillation:
         with torch.no_grad():
             images, steps = self.master(batch)
         taught = images[-1]
-        told = self._student_step(batch, number, weights, taught, steps)
-        student = self._last_image
+        told, student = self._student_step(batch, number, weights, taught, steps)
         sums = self.feedback.sums(student, taught, batch.target)
         self.feedback.add(torch.as_tensor(self.fabric.all_reduce(sums, reduce_op="sum")))
         if self.teacher is not None and (number // self.cycle) % self.how.teacher_every == 0:
@@ -185,20 +184,22 @@ class Distillation:
         weights: Tensor,
         taught: Tensor,
         steps: Steps,
-    ) -> dict[str, float]:
+    ) -> tuple[dict[str, float], Tensor]:
+        """What is told of the step, and the image that the student had before it."""
         how = self.how
         images, hints = self.student.network(batch, steps if how.hints > 0 else [])
         last = images[-1]
-        self._last_image = last.detach()
+        student = last.detach()
         terms = self._distance(last, batch.target)
         told = {key: float(value.detach().mean()) for key, value in terms.items()}
         target = taught
         if how.correction:
-            corrected = correct(target, self._last_image, batch.target)
+            corrected = correct(target, student, batch.target)
             target = corrected.target
             told["corrected"] = float(corrected.share.mean())
             told["trust"] = float(corrected.trust.mean())
-        share = how.weight * (self.feedback.weight if how.feedback else 1.0)
+        useful = self.feedback.weight if how.feedback else 1.0
+        share = how.weight * useful
         teaching = self._distance(last, target)["loss"]
         loss = (1 - share) * terms["loss"] + share * teaching
         told["teaching"] = float(teaching.detach().mean())
@@ -206,15 +207,14 @@ class Distillation:
         if how.iterates > 0:
             between = [charbonnier(image, target) for image in images[:-1]]
             if between:
-                strength = how.iterates * share / max(how.weight, 1e-6)
-                loss = loss + strength * torch.stack(between).mean(dim=0)
+                loss = loss + how.iterates * useful * torch.stack(between).mean(dim=0)
         if hints is not None:
             transfer, anchor = hints
-            loss = loss + how.hints * share / max(how.weight, 1e-6) * transfer + anchor
+            loss = loss + how.hints * useful * transfer + anchor
             told["transfer"] = float(transfer.detach().mean())
-        told["train_psnr"] = float(psnr_of(self._last_image, batch.target).mean())
+        told["train_psnr"] = float(psnr_of(student, batch.target).mean())
         self.student.step((loss * weights).mean(), number, told)
-        return told
+        return told, student
 
     def _teacher_step(
         self,

@@ -8,8 +8,12 @@ import torch
 from chpnet_stream.errors import InputError
 from chpnet_stream.physics.coils import combine, compression_matrix, espirit
 from chpnet_stream.physics.fourier import ifft
-from chpnet_stream.physics.sampling import calibration_range
-from chpnet_training.simulation import Sample, SimulationConfig, draw_mask
+from chpnet_training.simulation import (
+    Sample,
+    SimulationConfig,
+    draw_calibration,
+    draw_sample,
+)
 
 
 def measured_samples(
@@ -37,11 +41,7 @@ def measured_samples(
     """
     data = torch.from_numpy(np.ascontiguousarray(kspace, dtype=np.complex64))
     lines, columns = data.shape[1:]
-    width = 2 * int(rng.integers(config.calibration[0] // 2, config.calibration[1] // 2 + 1))
-    width = min(width, lines)
-    readout = calibration_range(columns, max(24, width))
-    rows = calibration_range(lines, width)
-    calibration = data[:, rows.start : rows.stop, readout.start : readout.stop]
+    calibration, width = draw_calibration(data, config, rng)
     try:
         matrix = compression_matrix(calibration, limit=config.virtual_coils)
         calibration = torch.einsum("vc,cyx->vyx", matrix, calibration)
@@ -65,8 +65,6 @@ def measured_samples(
     for _ in range(config.strips):
         left = int(rng.integers(0, columns - strip + 1))
         part = slice(left, left + strip)
-        mask = draw_mask(lines, width, config, rng)
-        adjoint = combine(ifft(hybrid[:, :, part] * mask[:, None], dim=-2), maps[:, :, part])
-        told = sigma * float(np.exp(rng.normal(0.0, config.noise_error)))
-        samples.append(Sample(maps[:, :, part], mask, adjoint, target[:, part], told))
+        strip_of = (hybrid[:, :, part], maps[:, :, part], target[:, part])
+        samples.append(draw_sample(*strip_of, width, sigma, config, rng))
     return samples

@@ -227,16 +227,27 @@ def _override(content: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise ConfigurationError(f"--set {override}: expected a.b=value")
+    try:
+        put(content, key, yaml.safe_load(value))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"--set {override}: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"--set {override}: expected a value in YAML") from error
+
+
+def put(content: dict[str, Any], key: str, value: Any) -> None:
+    """Replace the setting ``a.b`` of nested mappings; sections that are not there are made.
+
+    Raises:
+        ConfigurationError: If ``a`` is a value.
+    """
     section = content
     *parents, last = key.split(".")
     for parent in parents:
         section = section.setdefault(parent, {})
         if not isinstance(section, dict):
-            raise ConfigurationError(f"--set {override}: '{parent}' is not a section")
-    try:
-        section[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"--set {override}: expected a value in YAML") from error
+            raise ConfigurationError(f"'{parent}' is not a section")
+    section[last] = value
 
 
 def _explain(model: type[BaseModel], error: ValidationError) -> str:

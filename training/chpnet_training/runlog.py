@@ -6,6 +6,8 @@ import csv
 from pathlib import Path
 from typing import Any
 
+from chpnet_training.csv_file import write_rows
+
 VALIDATION = "validation.csv"
 
 
@@ -44,7 +46,7 @@ class RunLog:
             return
         row = {"step": float(step), **scores, **{f"train_{k}": v for k, v in means.items()}}
         rows = [*self._rows(), {key: repr(value) for key, value in row.items()}]
-        self._replace(rows)
+        write_rows(self.path, rows)
         board = self._tensorboard(step)
         for key, value in scores.items():
             board.add_scalar(f"validation/{key}", value, step)
@@ -76,16 +78,7 @@ class RunLog:
         rows = self._rows()
         kept = [row for row in rows if float(row["step"]) <= step]
         if len(kept) < len(rows):
-            self._replace(kept)
-
-    def _replace(self, rows: list[dict[str, str]]) -> None:
-        names = list(dict.fromkeys(key for row in rows for key in row))
-        part = self.path.with_suffix(".part")
-        with part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=names)
-            writer.writeheader()
-            writer.writerows(rows)
-        part.replace(self.path)
+            write_rows(self.path, kept)
 
     def _tensorboard(self, step: int) -> Any:
         if self._board is None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from chpnet_stream.errors import ConfigurationError
 from chpnet_stream.network.chpnet import Student, build_student
-from chpnet_training.checkpoint import load_network, read_checkpoint
+from chpnet_training.checkpoint import give_weights, load_network, read_checkpoint
 from chpnet_training.dataset import Batch, FixedSlices, Slices, collate
 from chpnet_training.distillation import Distillation
 from chpnet_training.recipe import Recipe
@@ -158,7 +158,8 @@ def _trainer(recipe: Recipe, learner: Any, materials: Materials) -> Trainer:
 
 def evaluated_network(checkpoint: Path, name: str = "student") -> tuple[nn.Module, Recipe]:
     """The averaged network of a checkpoint, for scoring, and its recipe."""
-    recipe = Recipe.model_validate(read_checkpoint(checkpoint)["recipe"])
+    state = read_checkpoint(checkpoint)
+    recipe = Recipe.model_validate(state["recipe"])
     network = build_network(recipe, name)
-    load_network(network, name, checkpoint)
+    give_weights(network, name, state, checkpoint)
     return network.eval().requires_grad_(False), recipe

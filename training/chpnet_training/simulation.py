@@ -131,10 +131,7 @@ def simulate_samples(
     white = torch.randn(*clean.shape, 2, generator=generator)
     measured = fft(clean) + sigma * torch.view_as_complex(white)
 
-    width = 2 * int(rng.integers(config.calibration[0] // 2, config.calibration[1] // 2 + 1))
-    readout = calibration_range(columns, max(24, width))
-    rows = calibration_range(lines, width)
-    calibration = measured[:, rows.start : rows.stop, readout.start : readout.stop]
+    calibration, width = draw_calibration(measured, config, rng)
     matrix = compression_matrix(calibration, limit=config.virtual_coils)
     calibration = torch.einsum("vc,cyx->vyx", matrix, calibration)
     hybrid = torch.einsum("vc,cyx->vyx", matrix, ifft(measured, dim=-1))
@@ -145,13 +142,48 @@ def simulate_samples(
         left = int(rng.integers(0, columns - config.strip + 1))
         part = slice(left, left + config.strip)
         maps = espirit(calibration, (lines, columns), columns=part).maps
-        mask = draw_mask(lines, width, config, rng)
-        adjoint = combine(ifft(hybrid[:, :, part] * mask[:, None], dim=-2), maps)
-        target = combine(clean[:, :, part], maps)
         # 1.0 is a unit of the whole slice, not of the strip: edges of the head stay dim
-        told = sigma * float(np.exp(rng.normal(0.0, config.noise_error)))
-        samples.append(Sample(maps, mask, adjoint, target, told))
+        target = combine(clean[:, :, part], maps)
+        samples.append(draw_sample(hybrid[:, :, part], maps, target, width, sigma, config, rng))
     return samples
+
+
+def draw_calibration(
+    kspace: Tensor, config: SimulationConfig, rng: np.random.Generator
+) -> tuple[Tensor, int]:
+    """Calibration lines of a slice `coils ky kx`, cut along the readout as well; their number."""
+    lines, columns = kspace.shape[1:]
+    width = 2 * int(rng.integers(config.calibration[0] // 2, config.calibration[1] // 2 + 1))
+    width = min(width, lines)
+    readout = calibration_range(columns, max(24, width))
+    rows = calibration_range(lines, width)
+    return kspace[:, rows.start : rows.stop, readout.start : readout.stop], width
+
+
+def draw_sample(
+    hybrid: Tensor,
+    maps: Tensor,
+    target: Tensor,
+    calibration: int,
+    noise: float,
+    config: SimulationConfig,
+    rng: np.random.Generator,
+) -> Sample:
+    """Undersample a strip by a drawn mask.
+
+    Args:
+        hybrid: All lines, `coils ky x`.
+        maps: Of the strip, `coils y x`.
+        target: Of the strip, `y x`.
+        calibration: Calibration lines.
+        noise: Standard deviation of the real part; the student is told about that much.
+        config: The ranges to draw from.
+        rng: Source of all randomness.
+    """
+    mask = draw_mask(hybrid.shape[1], calibration, config, rng)
+    adjoint = combine(ifft(hybrid * mask[:, None], dim=-2), maps)
+    told = noise * float(np.exp(rng.normal(0.0, config.noise_error)))
+    return Sample(maps, mask, adjoint, target, told)
 
 
 def draw_mask(

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from chpnet_stream.errors import ConfigurationError
-from chpnet_training.recipe import Recipe, load_settings
+from chpnet_training.recipe import Recipe, load_settings, put
 
 ARMS: dict[str, dict[str, Any]] = {
     "none": {"weight": 0.0, "hints": 0.0, "iterates": 0.0},
@@ -95,11 +95,7 @@ class Study(BaseModel):
         """The recipe whose held-back slices are the test of a condition."""
         content = self.recipe.model_dump()
         for key, value in condition.settings.items():
-            section = content
-            *parents, last = key.split(".")
-            for parent in parents:
-                section = section[parent]
-            section[last] = value
+            put(content, key, value)
         content["validation"]["slices"] = self.test_slices
         content["data"]["seed"] = self.recipe.data_seed
         return Recipe.model_validate(content)

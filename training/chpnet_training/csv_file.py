@@ -1,0 +1,24 @@
+"""CSV files that are whole or not there."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows beside the final name, then rename; the columns are those of all rows.
+
+    Args:
+        path: File to write or replace.
+        rows: Values by column; a row may lack some.
+    """
+    names = list(dict.fromkeys(key for row in rows for key in row))
+    part = path.with_suffix(".part")
+    with part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=names)
+        writer.writeheader()
+        writer.writerows(rows)
+    part.replace(path)
