@@ -26,6 +26,9 @@ class SessionMetrics:
         fallbacks: Images that are not of the method asked for, by kind of reason.
         methods: Images by the method that made them.
         latencies_ms: Last readout of a slice received to its image ready, in milliseconds.
+        sent_ms: Last readout received to the last byte of the image sent, in milliseconds; empty
+            where images go to no peer.
+        deadline_misses: Images sent later than the deadline that was set.
         stages_ms: Time of every step, summed over the slices, in milliseconds.
     """
 
@@ -34,13 +37,19 @@ class SessionMetrics:
     fallbacks: Counter[str] = field(default_factory=Counter)
     methods: Counter[str] = field(default_factory=Counter)
     latencies_ms: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
+    sent_ms: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
+    deadline_misses: int = 0
     stages_ms: Counter[str] = field(default_factory=Counter)
 
     def latency(self) -> dict[str, float]:
-        """p50, p95, p99, max and the first ("cold") latency in milliseconds; empty if none."""
-        if not self.latencies_ms:
+        """p50, p95, p99, max and the first ("cold") latency in milliseconds; empty if none.
+
+        Up to the last byte sent where images are sent, else up to the image.
+        """
+        kept = self.sent_ms or self.latencies_ms
+        if not kept:
             return {}
-        values = np.asarray(self.latencies_ms)
+        values = np.asarray(kept.copy())  # another thread may be adding to it
         p50, p95, p99 = np.percentile(values, [50, 95, 99])
         return {
             "p50": float(p50),

@@ -14,6 +14,7 @@ from chpnet_stream.mrd.wire.byte_stream import SocketStream
 from chpnet_stream.mrd.wire.connection import Connection
 from chpnet_stream.mrd.wire.limits import WireLimits
 from chpnet_stream.streaming.engine_pool import EnginePool
+from chpnet_stream.streaming.observer import Observers
 from chpnet_stream.streaming.scan import Kind, Scan
 
 PATIENCE_SECONDS = 60.0
@@ -35,6 +36,7 @@ class GadgetServer:
         defaults: Properties that hold where a chain's configuration doesn't say otherwise.
         engines: Networks that are loaded.
         limits: Largest sizes that are read.
+        observers: Who is told of what happens to the scans.
 
     Raises:
         ConfigurationError: The address can't be listened on.
@@ -50,11 +52,13 @@ class GadgetServer:
         defaults: Mapping[str, str] | None = None,
         engines: EnginePool | None = None,
         limits: WireLimits | None = None,
+        observers: Observers | None = None,
     ) -> None:
         self.kind = kind
         self.defaults = dict(defaults or {})
         self.engines = engines or EnginePool()
         self.limits = limits
+        self.observers = observers
         self.scans = 0
         self.failed = 0
         self._free = threading.Semaphore(workers)
@@ -118,7 +122,13 @@ class GadgetServer:
         """One scan; whatever happens, the server goes on."""
         connection = Connection(SocketStream(sock), "gadgetron", self.limits)
         scan = Scan(
-            connection, self.kind, self.engines, self.defaults, name, patience=PATIENCE_SECONDS
+            connection,
+            self.kind,
+            self.engines,
+            self.defaults,
+            name,
+            patience=PATIENCE_SECONDS,
+            observers=self.observers,
         )
         try:
             scan.run()

@@ -7,7 +7,8 @@ from typing import Any
 
 import ismrmrd
 
-from chpnet_stream.session import Session
+from chpnet_stream.session import Session, SessionImage
+from chpnet_stream.streaming.watch import ScanWatch
 
 
 class AcquisitionHandler:
@@ -15,10 +16,12 @@ class AcquisitionHandler:
 
     Args:
         session: The scan.
+        watch: Follows the images on their way out.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, watch: ScanWatch | None = None) -> None:
         self.session = session
+        self.watch = watch or ScanWatch()
 
     def take(self, item: Any, received_at: float) -> Iterator[Any]:
         """See `pump.Handler.take`."""
@@ -26,9 +29,12 @@ class AcquisitionHandler:
             yield item
             return
         for image in self.session.feed(item, received_at):
-            yield from self.session.messages(image)
+            yield from self._outgoing(image)
 
     def finish(self) -> Iterator[Any]:
         """See `pump.Handler.finish`."""
         for image in self.session.finish():
-            yield from self.session.messages(image)
+            yield from self._outgoing(image)
+
+    def _outgoing(self, image: SessionImage) -> Iterator[Any]:
+        return self.watch.images(self.session.messages(image), image.data.received_at)

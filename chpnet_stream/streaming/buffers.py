@@ -18,7 +18,8 @@ from chpnet_stream.errors import InconsistentScanError
 from chpnet_stream.mrd import flags
 from chpnet_stream.mrd.wire.bucket import Bucket
 from chpnet_stream.mrd.wire.recon_data import ReconBuffer, ReconData
-from chpnet_stream.session import Session
+from chpnet_stream.session import Session, SessionImage
+from chpnet_stream.streaming.watch import ScanWatch
 
 LAST = flags.LAST_IN_SLICE | flags.LAST_IN_REPETITION | flags.LAST_IN_MEASUREMENT
 AXES = 7
@@ -31,10 +32,12 @@ class BufferHandler:
 
     Args:
         session: The scan.
+        watch: Follows the images on their way out.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, watch: ScanWatch | None = None) -> None:
         self.session = session
+        self.watch = watch or ScanWatch()
 
     def take(self, item: Any, received_at: float) -> Iterator[Any]:
         """See `pump.Handler.take`."""
@@ -48,14 +51,17 @@ class BufferHandler:
             return
         for line in lines:
             for image in self.session.feed(line, received_at):
-                yield from self.session.messages(image)
+                yield from self._outgoing(image)
         for image in self.session.end_block():
-            yield from self.session.messages(image)
+            yield from self._outgoing(image)
 
     def finish(self) -> Iterator[Any]:
         """See `pump.Handler.finish`."""
         for image in self.session.finish():
-            yield from self.session.messages(image)
+            yield from self._outgoing(image)
+
+    def _outgoing(self, image: SessionImage) -> Iterator[Any]:
+        return self.watch.images(self.session.messages(image), image.data.received_at)
 
 
 def _lines_of_bit(data: ReconBuffer, reference: ReconBuffer | None) -> list[Any]:

@@ -21,6 +21,7 @@ from chpnet_stream.metrics import SessionMetrics
 from chpnet_stream.mrd.wire.image import parse_meta
 from chpnet_stream.mrd.wire.image_array import ImageArray
 from chpnet_stream.options import ReconstructionOptions
+from chpnet_stream.streaming.watch import ScanWatch
 
 PHASE = 2
 """image_type of phase images: there is no magnitude to enhance."""
@@ -37,15 +38,20 @@ class ImageHandler:
     Args:
         options: What to do: model, engine, on_error, deadline_ms, send_baseline.
         find: Gives the enhancer of the options' model.
+        watch: Follows the images on their way out.
 
     Raises:
         ModelError: With on_error=error, if there is no model for the task.
     """
 
     def __init__(
-        self, options: ReconstructionOptions, find: Callable[[ReconstructionOptions], Enhancer]
+        self,
+        options: ReconstructionOptions,
+        find: Callable[[ReconstructionOptions], Enhancer],
+        watch: ScanWatch | None = None,
     ) -> None:
         self.options = options
+        self.watch = watch or ScanWatch()
         self.metrics = SessionMetrics()
         self.enhancer: Enhancer | None = None
         self.reason = ""
@@ -61,14 +67,18 @@ class ImageHandler:
         """See `pump.Handler.take`."""
         deadline = self.options.deadline(received_at)
         if isinstance(item, ismrmrd.Image):
-            made = self._image(item, deadline)
-            yield made
-            if self.options.send_baseline and made is not item:
-                item.image_series_index = self.options.baseline_series
-                yield item
+            yield from self.watch.images(self._both(item, deadline), received_at)
         elif isinstance(item, ImageArray):
-            yield self._array(item, deadline)
+            yield from self.watch.images([self._array(item, deadline)], received_at)
         else:
+            yield item
+
+    def _both(self, item: Any, deadline: float | None) -> Iterator[Any]:
+        """The enhanced image, and the one that came where that is asked for."""
+        made = self._image(item, deadline)
+        yield made
+        if self.options.send_baseline and made is not item:
+            item.image_series_index = self.options.baseline_series
             yield item
 
     def finish(self) -> Iterator[Any]:

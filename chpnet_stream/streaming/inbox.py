@@ -70,6 +70,11 @@ class Inbox:
             self._change.notify_all()
 
     @property
+    def waiting_bytes(self) -> int:
+        """Bytes that wait to be worked on."""
+        return self._bytes
+
+    @property
     def abandoned(self) -> bool:
         """Whether the scan was given up."""
         return self._abandoned

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import threading
 import time
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 from chpnet_stream.errors import ChpnetError, PeerGoneError
 from chpnet_stream.mrd.wire.connection import DRAIN_SECONDS, Connection
 from chpnet_stream.streaming.inbox import INBOX_BYTES, Inbox
+from chpnet_stream.streaming.watch import ScanWatch
 
 WATCH_SECONDS = 0.05
 """How often the peer is looked after when nothing more is read from it."""
@@ -19,7 +21,11 @@ logger = logging.getLogger(__name__)
 
 
 class Handler(Protocol):
-    """What is done with the items of one scan."""
+    """What is done with the items of one scan.
+
+    What it gives is sent at once, and the next is asked for when that has been done: a generator
+    goes on behind its `yield` when the last byte was sent.
+    """
 
     def take(self, item: Any, received_at: float) -> Iterable[Any]:
         """Take an item; gives what is to be sent, in order."""
@@ -29,7 +35,10 @@ class Handler(Protocol):
 
 
 def run_scan(
-    connection: Connection, prepare: Callable[[], Handler], inbox_bytes: int = INBOX_BYTES
+    connection: Connection,
+    prepare: Callable[[], Handler],
+    inbox_bytes: int = INBOX_BYTES,
+    watch: ScanWatch | None = None,
 ) -> None:
     """One scan, from the first item to CLOSE, on a connection that has been greeted.
 
@@ -41,6 +50,7 @@ def run_scan(
         prepare: Makes the handler, on the working thread: it may take its time (imports, models)
             while items come in.
         inbox_bytes: Bound of what may wait.
+        watch: Follows the scan.
 
     Raises:
         PeerGoneError: The peer went away; work may go on for a moment on its daemon thread, and
@@ -48,12 +58,16 @@ def run_scan(
         Exception: Whatever went wrong, in the order that it was noticed.
     """
     inbox = Inbox(inbox_bytes)
+    watch = watch or ScanWatch()
+    watch.live.inbox = inbox
     worker = _Worker(connection, prepare, inbox)
     worker.start()
     damaged = False
     try:
         for item in connection:
-            inbox.put(item, time.monotonic())
+            received_at = time.monotonic()
+            watch.came(item)
+            inbox.put(item, received_at)
         inbox.end()
     except PeerGoneError:
         inbox.abandon()
@@ -77,6 +91,7 @@ class _Worker(threading.Thread):
         self.connection = connection
         self.prepare = prepare
         self.inbox = inbox
+        self.context = contextvars.copy_context()
         self.failure: BaseException | None = None
         self.finished = False
         self.limit = threading.Timer(DRAIN_SECONDS, connection.hang_up)
@@ -84,7 +99,7 @@ class _Worker(threading.Thread):
 
     def run(self) -> None:
         try:
-            self._work()
+            self.context.run(self._work)
         except BaseException as error:  # noqa: BLE001 - the peer and the reader must know
             self.failure = error
             self.inbox.abandon()

@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from chpnet_stream.errors import ModelError
+from chpnet_stream.errors import ModelError, PeerGoneError
 from chpnet_stream.mrd.wire.connection import Connection
 from chpnet_stream.options import ReconstructionOptions
+from chpnet_stream.streaming.current import CURRENT_SCAN
 from chpnet_stream.streaming.engine_pool import EnginePool
+from chpnet_stream.streaming.observer import Observers
 from chpnet_stream.streaming.pump import Handler, run_scan, tell
+from chpnet_stream.streaming.watch import ScanWatch
 
 if TYPE_CHECKING:
     from chpnet_stream.enhancement import Enhancer
@@ -35,6 +38,8 @@ class Scan:
         defaults: Properties that hold where the configuration doesn't say otherwise.
         name: Who it is, for the log.
         patience: Seconds within which the header must have come; 0 for any time.
+        ready: Called on the working thread when libraries and model are loaded.
+        observers: Who is told of what happens.
     """
 
     def __init__(
@@ -45,6 +50,8 @@ class Scan:
         defaults: Mapping[str, str] | None = None,
         name: str = "",
         patience: float = 0.0,
+        ready: Callable[[], None] | None = None,
+        observers: Observers | None = None,
     ) -> None:
         self.connection = connection
         self.kind = kind
@@ -52,7 +59,8 @@ class Scan:
         self.defaults = dict(defaults or {})
         self.name = name or kind
         self.patience = patience
-        self.metrics: SessionMetrics | None = None
+        self.ready = ready
+        self.watch = ScanWatch(self.name, kind, observers)
         self._started = time.monotonic()
 
     def run(self) -> None:
@@ -61,20 +69,31 @@ class Scan:
         Raises:
             Exception: What went wrong, once the peer was told.
         """
+        token = CURRENT_SCAN.set(self.watch.live.scan_id)
+        self.watch.open()
         try:
             options = self._begin()
-            run_scan(self.connection, lambda: self._handler(options))
+            run_scan(self.connection, lambda: self._prepare(options), watch=self.watch)
         except Exception as error:
-            self.connection.fail(tell(error))
-            logger.error("%s: failed after %s: %s", self.name, self._done(), tell(error))
+            text, words = tell(error), self._done()
+            self.connection.fail(text)
+            logger.error("%s: failed after %s: %s", self.name, words, text)
+            gone = isinstance(error, PeerGoneError)
+            self.watch.end("peer gone" if gone else "failed", text, words)
             raise
-        logger.info("%s: done, %s", self.name, self._done())
+        else:
+            words = self._done()
+            logger.info("%s: done, %s", self.name, words)
+            self.watch.end("done", "", words)
+        finally:
+            CURRENT_SCAN.reset(token)
 
     def _begin(self) -> ReconstructionOptions:
         """Options of the scan; what can't be done is refused before anything heavy is loaded."""
         self._greet()
         properties = {**self.defaults, **self.connection.properties}
         options = ReconstructionOptions.from_properties(properties)
+        self.watch.start(self.connection.header, options)
         if self.kind != "images":
             self.connection.header.check()
         return options
@@ -91,6 +110,12 @@ class Scan:
         finally:
             timer.cancel()
 
+    def _prepare(self, options: ReconstructionOptions) -> Handler:
+        handler = self._handler(options)
+        if self.ready is not None:
+            self.ready()
+        return handler
+
     def _handler(self, options: ReconstructionOptions) -> Handler:
         """The handler of the scan; imports torch and loads the model."""
         import torch
@@ -100,8 +125,8 @@ class Scan:
         if self.kind == "images":
             from chpnet_stream.streaming.images import ImageHandler
 
-            handler = ImageHandler(options, self._enhancer)
-            self.metrics = handler.metrics
+            handler = ImageHandler(options, self._enhancer, self.watch)
+            self.watch.live.metrics = handler.metrics
             return handler
         from chpnet_stream.session import Session
         from chpnet_stream.streaming.acquisitions import AcquisitionHandler
@@ -111,8 +136,14 @@ class Scan:
         if options.method == "chpnet":
             engine = self.engines.get(options.model, options.engine)
         session = Session(self.connection.header, options, engine)
-        self.metrics = session.metrics
-        return (AcquisitionHandler if self.kind == "acquisitions" else BufferHandler)(session)
+        self.watch.live.metrics = session.metrics
+        kind = AcquisitionHandler if self.kind == "acquisitions" else BufferHandler
+        return kind(session, self.watch)
+
+    @property
+    def metrics(self) -> SessionMetrics | None:
+        """Counters and latencies; None before the model is there."""
+        return self.watch.live.metrics
 
     def _enhancer(self, options: ReconstructionOptions) -> Enhancer:
         """The enhancer of the options' model, or of the one that is installed for the task.
@@ -148,8 +179,10 @@ class Scan:
         if latency:
             words.append(f"latency p50 {latency['p50']:.0f} ms, max {latency['max']:.0f} ms")
         if self.metrics.fallbacks:
-            kinds = ", ".join(f"{n} {kind}" for kind, n in self.metrics.fallbacks.items())
+            kinds = ", ".join(f"{n} {kind}" for kind, n in dict(self.metrics.fallbacks).items())
             words.append(f"not by the network: {kinds}")
+        if self.metrics.deadline_misses:
+            words.append(f"{self.metrics.deadline_misses} sent after the deadline")
         if self.metrics.incomplete:
             words.append(f"{self.metrics.incomplete} incomplete")
         return "; ".join(words)
