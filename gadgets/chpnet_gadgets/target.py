@@ -31,15 +31,18 @@ def serve(connection: Any, kind: str) -> None:
     """
     sock = connection.socket.socket
     try:
+        from chpnet_gadgets.watch import Watch
         from chpnet_stream.mrd.wire.connection import Connection
         from chpnet_stream.streaming.scan import Scan
 
         ours = Connection.taken_over(connection)
+        watch = Watch(sock.fileno())
     except Exception as error:
         _last_words(sock, f"chpnet-stream can't start: {type(error).__name__}: {error}")
         raise
     try:
-        Scan(ours, kind).run()  # type: ignore[arg-type]
+        with watch:
+            Scan(ours, kind, ready=watch.stop).run()  # type: ignore[arg-type]
     except Exception:
         logger.exception("%s: the scan failed", kind)
         ours.hang_up()

@@ -1,5 +1,6 @@
 """`python -m gadgetron PORT MODULE TARGET`, started as Gadgetron starts it."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -89,9 +90,12 @@ def test_a_peer_that_dies_in_the_middle_ends_the_process_quickly(small_scan: Pat
         died = time.monotonic()
         status, log = gadget.ends()
         seconds = time.monotonic() - died
-    assert status == 1
-    assert "without CLOSE" in log or "in the middle of" in log
-    assert "Traceback" in log
+    if status == 1:
+        assert "without CLOSE" in log or "in the middle of" in log
+        assert "Traceback" in log
+    else:  # an import held the interpreter: the process beside it has ended it
+        assert status == -signal.SIGKILL
+        assert "Gadgetron went away" in log
     started = time.monotonic()
     with GadgetProcess("chpnet_gadgets.acquisitions") as gadget:
         gadget.converse(data)
