@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch.nn import functional
 
 from chpnet_training.superres import SuperresConfig, superres_sample
@@ -8,7 +9,7 @@ from tests.physics.cases import phantom
 
 
 def sample(factor=2, seed=1, shape=(48, 40), **changes):
-    config = SuperresConfig(**{"matrix": 32, "noise": 0.0, **changes})
+    config = SuperresConfig(**{"matrix": 32, "noise": (0.0, 0.0), **changes})
     picture = phantom(shape).numpy()
     return superres_sample(picture, config, factor, np.random.default_rng(seed))
 
@@ -24,10 +25,22 @@ def test_the_measured_image_is_the_mean_of_blocks(factor):
 
 
 def test_noise_is_as_strong_as_it_says():
-    clean, noisy = sample(matrix=256), sample(matrix=256, noise=0.05)
+    clean, noisy = sample(matrix=256), sample(matrix=256, noise=(0.05, 0.05))
     assert torch.equal(clean.target, noisy.target)
     assert float((noisy.low - clean.low).std()) == pytest.approx(0.05, rel=0.03)
     assert noisy.noise == 0.05
+
+
+def test_noise_is_drawn_from_its_range():
+    levels = [sample(seed=seed, noise=(0.01, 0.03)).noise for seed in range(20)]
+    assert 0.01 <= min(levels) < 0.015
+    assert 0.025 < max(levels) <= 0.03
+    assert sample(noise=(0.02, 0.02)).noise == 0.02
+
+
+def test_a_range_goes_upwards():
+    with pytest.raises(ValidationError, match=r"from 0\.03 to 0\.01"):
+        SuperresConfig(noise=(0.03, 0.01))
 
 
 def test_pictures_are_turned_by_the_seed():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor
 from torch.nn import functional
 
@@ -18,9 +19,17 @@ class SuperresConfig(BaseModel):
 
     matrix: int = Field(128, ge=16, description="rows and columns of the image that is wanted")
     factors: tuple[int, ...] = Field((2, 4), min_length=1, description="pixels per measured pixel")
-    noise: float = Field(
-        0.005, ge=0, description="standard deviation of the measured pixels over the maximum"
+    noise: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]] = Field(
+        (0.005, 0.005),
+        description="standard deviation of the measured pixels over the 99th percentile",
     )
+
+    @field_validator("noise")
+    @classmethod
+    def _ordered(cls, found: tuple[float, float]) -> tuple[float, float]:
+        if found[0] > found[1]:
+            raise ValueError(f"expected a range upwards, found one from {found[0]} to {found[1]}")
+        return found
 
 
 @dataclass
@@ -67,5 +76,7 @@ def superres_sample(
     image = image / torch.quantile(image.flatten(), 0.99).clamp_min(1e-3)
     low = functional.avg_pool2d(image[None], factor)[0]
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-    low = low + config.noise * torch.randn(low.shape, generator=generator)
-    return SuperresSample(image.contiguous(), low, factor, config.noise)
+    least, most = config.noise
+    noise = float(rng.uniform(least, most)) if most > least else least
+    low = low + noise * torch.randn(low.shape, generator=generator)
+    return SuperresSample(image.contiguous(), low, factor, noise)
