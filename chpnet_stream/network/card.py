@@ -19,6 +19,38 @@ class TrainingData(BaseModel):
     images: int = Field(ge=0)
 
 
+class PlanRecord(BaseModel):
+    """TensorRT plans that lie beside a card: one for each denoiser, of one kind.
+
+    Attributes:
+        key: Checksum of what they are made from and for (`engines.plan_key.PlanKey`).
+        package: The package that made them and can load them.
+        version: Its version.
+        target: Compute capability of the GPUs that can run them, as `sm_86`.
+        precision: Of their arithmetic.
+        shapes: Smallest, usual and largest `batch rows columns`.
+        files: Checksums of the plans by the names of their files.
+        parity: What was measured of this precision before it was written, in dB.
+        measured_on: What ran the parity report: this plan on a GPU, or its graph on a CPU.
+        tolerance: Largest loss of quality that was allowed, in dB.
+        overridden: Whether that was another one than the table's.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    key: str
+    package: str
+    version: str
+    target: str
+    precision: str
+    shapes: tuple[str, str, str]
+    files: dict[str, str]
+    parity: dict[str, float]
+    measured_on: str
+    tolerance: float
+    overridden: bool = False
+
+
 class ModelCard(BaseModel):
     """The card that lies beside a model's files, as `<name>.json`.
 
@@ -28,6 +60,8 @@ class ModelCard(BaseModel):
         student: Architecture.
         weights_sha256: Checksum of `<name>.safetensors`.
         onnx_sha256: Checksums of `<name>.<i>.onnx`, one for each denoiser.
+        int8_sha256: Checksums of `<name>.int8.<i>.onnx`, where such were made.
+        plans: TensorRT plans beside the card.
         parameters: Number of weights.
         gmac_320: Multiply-accumulates in convolutions for a 320 x 320 slice, in 10^9.
         start_iterations: CG-SENSE iterations of the starting image it was trained with.
@@ -64,6 +98,12 @@ class ModelCard(BaseModel):
     licence: str
     limits: tuple[str, ...]
     training: str
+    int8_sha256: tuple[str, ...] = ()
+    plans: tuple[PlanRecord, ...] = ()
+
+    def graph_sums(self, precision: str) -> tuple[str, ...]:
+        """Checksums of the ONNX graphs of a precision that are kept in files; () for none."""
+        return {"fp32": self.onnx_sha256, "int8": self.int8_sha256}.get(precision, ())
 
     @property
     def checksum(self) -> str:

@@ -30,9 +30,36 @@ class Model:
         """The safetensors file."""
         return self.folder / f"{self.card.name}.safetensors"
 
-    def onnx(self, denoiser: int) -> Path:
+    def onnx(self, denoiser: int, precision: str = "fp32") -> Path:
         """The ONNX graph of one denoiser."""
-        return self.folder / f"{self.card.name}.{denoiser}.onnx"
+        kind = "" if precision == "fp32" else f".{precision}"
+        return self.folder / f"{self.card.name}{kind}.{denoiser}.onnx"
+
+    def files(self) -> dict[Path, str]:
+        """All files beside the card, with their checksums (SHA-256)."""
+        found = {self.weights: self.card.weights_sha256}
+        for i, checksum in enumerate(self.card.onnx_sha256):
+            found[self.onnx(i)] = checksum
+        for i, checksum in enumerate(self.card.int8_sha256):
+            found[self.onnx(i, "int8")] = checksum
+        for plan in self.card.plans:
+            found |= {self.folder / name: checksum for name, checksum in plan.files.items()}
+        return found
+
+    def graphs(self, precision: str = "fp32") -> list[tuple[str, bytes]]:
+        """Names and contents of the ONNX graphs of a precision, one for each denoiser.
+
+        Raises:
+            ModelError: If the card names none of that precision, or a file is missing or damaged.
+        """
+        sums = self.card.graph_sums(precision)
+        if not sums and precision != "fp32":
+            raise ModelError(
+                f"{self.card.name}: expected ONNX graphs of precision {precision}, found none in "
+                f"the card; make them by `chpnet-train compile --precision {precision}`"
+            )
+        paths = [self.onnx(i, precision) for i in range(len(sums))]
+        return [(p.name, check_file(p, s)) for p, s in zip(paths, sums, strict=True)]
 
     def verify(self) -> None:
         """Check all files against the card.
@@ -40,9 +67,8 @@ class Model:
         Raises:
             ModelError: If one is missing or differs.
         """
-        check_file(self.weights, self.card.weights_sha256)
-        for i, checksum in enumerate(self.card.onnx_sha256):
-            check_file(self.onnx(i), checksum)
+        for path, checksum in self.files().items():
+            check_file(path, checksum)
 
 
 def check_file(path: Path, sha256: str) -> bytes:
