@@ -76,7 +76,7 @@ class CoilCalibration:
                 dwell = float(data.head.sample_time_us)
                 matrix = self.noise.whitening(dwell, coils=data.kspace.shape[0])
                 self._whitening = torch.from_numpy(matrix)
-                self.noise_source = "noise scan"
+                self.noise_source = self.noise.source
             else:
                 logger.warning("the noise scan holds only zeros; going on as if there were none")
         if self._whitening is None:

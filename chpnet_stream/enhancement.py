@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +52,7 @@ class Enhancer:
 
     Attributes:
         given_up: Why the network is not asked any more, once that is set: images are interpolated.
+        turn: Held while an image is worked on; by default nobody has to wait.
 
     Args:
         engine: A loaded network of task `superres`.
@@ -67,6 +70,7 @@ class Enhancer:
         self.engine = engine
         self.factor = _factor(engine)
         self.given_up: str | None = None
+        self.turn: Callable[[], AbstractContextManager[object]] = nullcontext
         self.fallbacks: Counter[str] = Counter()
         self.runner: DeadlineRunner[Tensor] = DeadlineRunner()
         self._scale = 0.0
@@ -80,7 +84,7 @@ class Enhancer:
         """
         source = torch.from_numpy(np.ascontiguousarray(image))
         source = source.to(torch.complex64 if source.is_complex() else torch.float32)
-        with torch.inference_mode():
+        with self.turn(), torch.inference_mode():
             low = source.abs()
             if not self._scale:
                 self._scale = float(torch.quantile(low.flatten()[:: _step(low)], LEVEL))

@@ -6,6 +6,7 @@ import logging
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -61,6 +62,7 @@ class Session:
     Attributes:
         metrics: Counters and latencies.
         prepare: Applied to every slice before it is reconstructed; nothing by default.
+        turn: Held while a slice is worked on; by default nobody has to wait.
 
     Args:
         header: The scan's header.
@@ -83,6 +85,7 @@ class Session:
         self.options = options or ReconstructionOptions()
         self.metrics = SessionMetrics()
         self.prepare: Callable[[Slice], Slice] | None = None
+        self.turn: Callable[[], AbstractContextManager[object]] = nullcontext
         self.assembler = SliceAssembler(header)
         self.noise = NoiseScan(header.noise_bandwidth)
         if engine is None and self.options.method == "chpnet":
@@ -151,7 +154,8 @@ class Session:
         original = data
         if self.prepare is not None:
             data = self.prepare(data)
-        result = self.reconstructor(data, **self._manner(data))
+        with self.turn():
+            result = self.reconstructor(data, **self._manner(data))
         self._judge(data, result)
         metrics = self.metrics
         self._number += 1
@@ -195,12 +199,16 @@ class Session:
     def set_window(self, images: Iterable[np.ndarray]) -> float:
         """Choose the display window of the series from the magnitudes of a whole volume.
 
+        Args:
+            images: As they were reconstructed, before the option `scale`.
+
         Returns:
-            The value that is shown as white; black is zero.
+            The value of these that is shown as white; black is zero.
         """
         tops = (float(np.percentile(np.abs(i), WINDOW_PERCENTILE)) for i in images)
         top = max(tops, default=0.0)
-        self._window = (top / 2, top) if top > 0 else None
+        white = self.options.scale * top
+        self._window = (white / 2, white) if top > 0 else None
         return top
 
     def messages(self, image: SessionImage) -> list[Any]:
@@ -234,13 +242,14 @@ class Session:
         if self._window is None:
             self.set_window([image.result.image])
         result, data = image.result, image.data
+        pixels = self.options.scale * result.image
         comments = ["for research use"]
         if result.fallback is not None:
             comments.append(f"{result.method} instead of {result.wanted}: {result.fallback}")
         if not data.complete:
             comments.append(f"incomplete slice, {data.missing_lines} lines missing")
         made = image_from_slice(
-            result.image,
+            pixels,
             data.head,
             self.header,
             ImageCounters(
@@ -264,7 +273,7 @@ class Session:
         if self.options.dtype != "uint16":
             return made
         if self._scale is None:
-            self._scale = PixelScale.of(result.image)
+            self._scale = PixelScale.of(pixels)
         return self._scale.apply(made)
 
     def _meta(self, image: SessionImage) -> dict[str, Any]:
@@ -282,6 +291,7 @@ class Session:
             "ChpnetFallback": result.fallback,
             "ChpnetLatencyMs": f"{image.latency_ms:.2f}",
             "ChpnetNoiseLevel": self.reconstructor.calibration.noise_source,
+            "ChpnetScale": None if self.options.scale == 1 else self.options.scale,
             "ChpnetMissingLines": None if data.complete else data.missing_lines,
         }
 

@@ -136,6 +136,7 @@ class ScanHeader:
         system: the same of acquisitionSystemInformation.
         study: the same of studyInformation.
         coil_names: coil names by order in the header, `(number, name)`.
+        dependencies: measurements that this one refers to, `(type, measurementID)`.
         user_parameters: userParameterLong, -Double and -String together.
         notes: what was tolerated while reading, and what was put in its place.
     """
@@ -157,6 +158,7 @@ class ScanHeader:
     system: dict[str, str] = field(default_factory=dict)
     study: dict[str, str] = field(default_factory=dict)
     coil_names: tuple[tuple[int, str], ...] = ()
+    dependencies: tuple[tuple[str, str], ...] = ()
     user_parameters: dict[str, int | float | str] = field(default_factory=dict)
     waveforms: tuple[Waveform, ...] = ()
     notes: tuple[str, ...] = ()

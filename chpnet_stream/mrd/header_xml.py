@@ -122,6 +122,10 @@ class HeaderReader:
                 (self._number(c, "coilNumber", int, i), _text(c, "coilName") or "")
                 for i, c in enumerate(_children(system, "coilLabel"))
             ),
+            dependencies=tuple(
+                (_text(d, "dependencyType") or "", _text(d, "measurementID") or "")
+                for d in _children(measurement, "measurementDependency")
+            ),
             user_parameters=self._user_parameters(),
             waveforms=tuple(
                 Waveform(_text(w, "waveformName") or "", _text(w, "waveformType") or "other")

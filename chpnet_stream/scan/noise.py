@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -19,16 +20,43 @@ REGULARISATION = 1e-7
 class NoiseScan:
     """Accumulates noise acquisitions (flag 19) into a covariance; memory does not grow.
 
+    Attributes:
+        origin: Measurement that the noise was taken over from; empty where it is the scan's own.
+
     Args:
         noise_bandwidth: relative receiver noise bandwidth (acquisitionSystemInformation), the
             ratio of the equivalent noise bandwidth to the sampling bandwidth.
     """
 
     def __init__(self, noise_bandwidth: float = DEFAULT_NOISE_BANDWIDTH) -> None:
-        self.noise_bandwidth = noise_bandwidth
+        self.noise_bandwidth = self._own_bandwidth = noise_bandwidth
         self.samples = 0
         self.dwell_time_us = 0.0
+        self.origin = ""
         self._sum: np.ndarray | None = None
+
+    def adopt(self, other: NoiseScan, origin: str) -> None:
+        """Take over what another measurement has found; the first noise of our own replaces it.
+
+        Args:
+            other: Its noise, with its own bandwidth and dwell time.
+            origin: Which measurement that is.
+        """
+        self.noise_bandwidth = other.noise_bandwidth
+        self.samples, self.dwell_time_us = other.samples, other.dwell_time_us
+        self._sum = other.snapshot()._sum
+        self.origin = origin
+
+    def snapshot(self) -> NoiseScan:
+        """The noise so far, which later acquisitions don't change."""
+        kept = copy(self)
+        kept._sum = None if self._sum is None else self._sum.copy()
+        return kept
+
+    @property
+    def source(self) -> str:
+        """Where the noise level comes from, in words."""
+        return f"noise scan of measurement {self.origin}" if self.origin else "noise scan"
 
     def add(self, acquisition: Any) -> None:
         """Add one noise acquisition (`coils samples`).
@@ -44,6 +72,9 @@ class NoiseScan:
                 "expected finite numbers; convert or acquire it again"
             )
         dwell = float(acquisition.sample_time_us)
+        if self.origin:
+            self.noise_bandwidth, self.samples, self._sum = self._own_bandwidth, 0, None
+            self.origin = ""
         if self._sum is None:
             self._sum = np.zeros((noise.shape[0],) * 2, dtype=np.complex128)
             self.dwell_time_us = dwell
