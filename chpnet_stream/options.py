@@ -43,6 +43,7 @@ class ReconstructionOptions(BaseModel):
     baseline_series: int = _as_described("baseline_series")
     image_type: Literal["magnitude", "complex"] = _as_described("image_type")
     dtype: Literal["float32", "uint16"] = _as_described("dtype")
+    scale: int = _as_described("scale")
     virtual_coils: int = _as_described("virtual_coils")
     flip_rows: bool = _as_described("flip_rows")
     flip_columns: bool = _as_described("flip_columns")

@@ -144,6 +144,15 @@ SETTINGS = {
             gadgets=KSPACE,
         ),
         Setting(
+            "scale",
+            1,
+            "Pixel value of one standard deviation of the noise, for what rounds to whole numbers "
+            "later.",
+            least=1,
+            most=10_000,
+            gadgets=KSPACE,
+        ),
+        Setting(
             "virtual_coils",
             8,
             "Most coils after compression.",

@@ -98,6 +98,23 @@ def test_the_model_is_named_in_the_meta(engine: Engine, small_scan: Path) -> Non
     assert meta["SeriesDescriptionAdditional"] == "chpnet"
 
 
+def test_pixels_window_and_steps_go_with_the_scale(small_scan: Path) -> None:
+    plain, images = run(small_scan)
+    scaled, _ = run(small_scan, scale=16)
+    for session in (plain, scaled):
+        session.set_window([i.result.image for i in images])
+    for image in images:
+        one, sixteen = plain.to_ismrmrd(image), scaled.to_ismrmrd(image)
+        assert sixteen.data.dtype == np.float32
+        np.testing.assert_array_equal(sixteen.data, 16 * one.data)
+        ratio = int(sixteen.meta["WindowWidth"]) / int(one.meta["WindowWidth"])
+        assert ratio == pytest.approx(16, rel=0.02)
+        assert (one.meta.get("ChpnetScale"), sixteen.meta["ChpnetScale"]) == (None, "16")
+    stored = run(small_scan, scale=16, dtype="uint16")[0].to_ismrmrd(images[0])
+    back = stored.data * float(stored.meta["RescaleSlope"])
+    np.testing.assert_allclose(back, 16 * images[0].result.image[None, None], atol=16 * 0.01)
+
+
 def test_without_a_volume_the_first_image_sets_the_window(small_scan: Path) -> None:
     session, images = run(small_scan)
     windows = {session.to_ismrmrd(i).meta["WindowWidth"] for i in images}

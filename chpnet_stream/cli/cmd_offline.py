@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @setting_option("model", metavar="NAME|FILE")
 @setting_option("engine")
 @setting_option("dtype")
+@setting_option("scale")
 @setting_option("series")
 @setting_option("virtual_coils")
 @setting_option("flip_rows")
@@ -68,6 +69,7 @@ def command(
     model: str,
     engine: str,
     dtype: str,
+    scale: int,
     series: int,
     virtual_coils: int,
     flip_rows: bool,
@@ -82,7 +84,7 @@ def command(
     """Reconstruct the scan IN.h5 (ISMRMRD) slice by slice.
 
     The images are written to /GROUP/image_1 of the output, as magnitudes in multiples of the
-    noise's standard deviation. The output has its name only when it is whole.
+    noise's standard deviation (times --scale). The output has its name only when it is whole.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -101,6 +103,7 @@ def command(
                 "method": method,
                 "model": model,
                 "engine": engine,
+                "scale": scale,
                 "virtual_coils": virtual_coils,
                 "series": series,
                 "flip_rows": flip_rows,
