@@ -287,3 +287,14 @@ def mended(xml: bytes) -> bytes:
     root.tag = f"{{{namespace}}}ismrmrdHeader"
     mend(root, xsd.ismrmrdHeader)
     return ET.tostring(root, encoding="utf-8")
+
+
+def subject(xml: bytes) -> dict[str, str]:
+    """What a header says of the patient (subjectInformation), by element name.
+
+    Kept out of `ScanHeader`, so that it goes nowhere unless it is asked for.
+
+    Raises:
+        HeaderError: Not an ISMRMRD header.
+    """
+    return _simple(_child(_parse(xml), "subjectInformation"))
