@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -57,6 +57,17 @@ class SessionMetrics:
             "p99": float(p99),
             "max": float(values.max()),
             "first": float(values[0]),
+        }
+
+    def counted(self) -> dict[str, Any]:
+        """Counters and latencies as plain values, for logs."""
+        return {
+            "images": self.images,
+            "methods": dict(self.methods),
+            "fallbacks": dict(self.fallbacks),
+            "incomplete": self.incomplete,
+            "deadline_misses": self.deadline_misses,
+            "latency_ms": {name: round(ms, 2) for name, ms in self.latency().items()},
         }
 
 

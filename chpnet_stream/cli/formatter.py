@@ -6,12 +6,13 @@ end of a name into a unit: `latency_p50_ms = 12.3456` reads "latency p50 | 12.35
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
+
+from chpnet_stream.json_text import json_text
 
 UNITS = {
     "mm": "mm",
@@ -43,7 +44,7 @@ def show(rows: Mapping[str, Any], *, title: str, as_json: bool = False) -> None:
         as_json: Print JSON instead.
     """
     if as_json:
-        click.echo(_json(rows))
+        click.echo(json_text(rows))
         return
     from rich.text import Text
 
@@ -70,7 +71,7 @@ def show_list(
         as_json: Print JSON instead.
     """
     if as_json:
-        click.echo(_json(list(records)))
+        click.echo(json_text(list(records)))
         return
     from rich.text import Text
 
@@ -134,22 +135,6 @@ def _label(name: str) -> tuple[str, str]:
     if rest and last in UNITS:
         return rest.replace("_", " "), UNITS[last]
     return name.replace("_", " "), ""
-
-
-def _json(value: Any) -> str:
-    return json.dumps(_finite(value), default=str, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinities and no NaN: null stands for them."""
-    value = _plain(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _finite(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
-    return value
 
 
 def _table(title: str, *, header: bool = False) -> Any:

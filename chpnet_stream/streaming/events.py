@@ -133,6 +133,7 @@ class ScanEnded:
         live: The scan; its counters stand still from here on.
         outcome: done; failed: the peer was told of an error; peer gone: there is nobody to tell.
         error: What went wrong, in words; empty where all went well.
+        kind: Name of the error's class; empty where all went well.
         words: What was done, in words, as in the log.
         at: `time.time()`.
         seconds: From the connection to the end.
@@ -141,6 +142,7 @@ class ScanEnded:
     live: LiveScan
     outcome: Outcome
     error: str
+    kind: str
     words: str
     at: float
     seconds: float

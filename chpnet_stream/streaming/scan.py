@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -14,6 +15,7 @@ from chpnet_stream.mrd.wire.connection import Connection
 from chpnet_stream.options import ReconstructionOptions
 from chpnet_stream.streaming.current import CURRENT_SCAN
 from chpnet_stream.streaming.engine_pool import EnginePool
+from chpnet_stream.streaming.events import Outcome
 from chpnet_stream.streaming.observer import Observers
 from chpnet_stream.streaming.pump import Handler, run_scan, tell
 from chpnet_stream.streaming.watch import ScanWatch
@@ -40,6 +42,7 @@ class Scan:
         patience: Seconds within which the header must have come; 0 for any time.
         ready: Called on the working thread when libraries and model are loaded.
         observers: Who is told of what happens.
+        turn: Held while there is work to do; by default nobody has to wait.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Scan:
         patience: float = 0.0,
         ready: Callable[[], None] | None = None,
         observers: Observers | None = None,
+        turn: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self.connection = connection
         self.kind = kind
@@ -60,6 +64,7 @@ class Scan:
         self.name = name or kind
         self.patience = patience
         self.ready = ready
+        self.turn = turn
         self.watch = ScanWatch(self.name, kind, observers)
         self._started = time.monotonic()
 
@@ -77,14 +82,15 @@ class Scan:
         except Exception as error:
             text, words = tell(error), self._done()
             self.connection.fail(text)
-            logger.error("%s: failed after %s: %s", self.name, words, text)
-            gone = isinstance(error, PeerGoneError)
-            self.watch.end("peer gone" if gone else "failed", text, words)
+            outcome: Outcome = "peer gone" if isinstance(error, PeerGoneError) else "failed"
+            fields = self._fields(outcome)
+            logger.error("%s: failed after %s: %s", self.name, words, text, extra=fields)
+            self.watch.end(outcome, words, text, type(error).__name__)
             raise
         else:
             words = self._done()
-            logger.info("%s: done, %s", self.name, words)
-            self.watch.end("done", "", words)
+            logger.info("%s: done, %s", self.name, words, extra=self._fields("done"))
+            self.watch.end("done", words)
         finally:
             CURRENT_SCAN.reset(token)
 
@@ -133,9 +139,11 @@ class Scan:
         from chpnet_stream.streaming.buffers import BufferHandler
 
         engine = None
-        if options.method == "chpnet":
-            engine = self.engines.get(options.model, options.engine)
-        session = Session(self.connection.header, options, engine)
+        with self.turn():
+            if options.method == "chpnet":
+                engine = self.engines.get(options.model, options.engine)
+            session = Session(self.connection.header, options, engine)
+        session.turn = self.turn
         self.watch.live.metrics = session.metrics
         kind = AcquisitionHandler if self.kind == "acquisitions" else BufferHandler
         return kind(session, self.watch)
@@ -167,7 +175,14 @@ class Scan:
                     "`chpnet-stream models`)"
                 )
             name = fit[0]
-        return Enhancer(self.engines.get(name, options.engine))
+        found = Enhancer(self.engines.get(name, options.engine))
+        found.turn = self.turn
+        return found
+
+    def _fields(self, outcome: Outcome) -> dict[str, Any]:
+        """The same in numbers, for logs that machines read."""
+        counted = {} if self.metrics is None else self.metrics.counted()
+        return {"fields": {"event": "scan ended", "outcome": outcome, **counted}}
 
     def _done(self) -> str:
         """What was done so far, in words."""

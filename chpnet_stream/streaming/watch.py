@@ -97,10 +97,17 @@ class ScanWatch:
             latency = 1e3 * (time.monotonic() - received_at)
             self._note(number, beside, latency)
 
-    def end(self, outcome: Outcome, error: str, words: str) -> None:
-        """The scan is over. Nothing is told of what its thread may still do for a moment."""
+    def end(self, outcome: Outcome, words: str, error: str = "", kind: str = "") -> None:
+        """The scan is over. Nothing is told of what its thread may still do for a moment.
+
+        Args:
+            outcome: How it ended.
+            words: What was done.
+            error: What went wrong.
+            kind: Name of the error's class.
+        """
         seconds = time.monotonic() - self._opened_at
-        self._emit(ScanEnded(self.live, outcome, error, words, time.time(), seconds))
+        self._emit(ScanEnded(self.live, outcome, error, kind, words, time.time(), seconds))
         self._observers = None
 
     def _note(self, number: int, beside: bool, latency: float) -> None:

@@ -1,0 +1,1 @@
+"""What people and machines see of running scans: live view, metrics, summaries. Read only."""

@@ -1,0 +1,193 @@
+"""Metrics of all scans for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from chpnet_stream import __version__
+from chpnet_stream.dashboard.store import ScanStore
+from chpnet_stream.streaming.events import (
+    DeadlineMissed,
+    ImageReady,
+    ImageSent,
+    LiveScan,
+    ScanEnded,
+    ScanEvent,
+    ScanOpened,
+)
+from chpnet_stream.streaming.facts import facts_of
+from chpnet_stream.streaming.latencies import EDGES_MS
+from chpnet_stream.streaming.observer import Observers
+
+
+class ScanMetrics:
+    """Observes scans and counts, in a registry of its own.
+
+    Args:
+        store: For the memory that pictures take; None where there is none.
+    """
+
+    def __init__(self, store: ScanStore | None = None) -> None:
+        from prometheus_client import (
+            CollectorRegistry,
+            Counter,
+            Histogram,
+            Info,
+            PlatformCollector,
+            ProcessCollector,
+        )
+
+        self.observers: Observers | None = None
+        self.store = store
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        Info("chpnet_build", "Version of chpnet-stream.", registry=registry).info(
+            {"version": __version__}
+        )
+        self.scans = Counter(
+            "chpnet_scans", "Scans that have ended, by outcome.", ["outcome"], registry=registry
+        )
+        self.images = Counter(
+            "chpnet_images",
+            "Images sent, by the method that made them.",
+            ["method"],
+            registry=registry,
+        )
+        self.baselines = Counter(
+            "chpnet_baseline_images", "Conventional images sent beside.", registry=registry
+        )
+        self.fallbacks = Counter(
+            "chpnet_fallbacks",
+            "Images that are not of the method asked for, by kind of reason.",
+            ["reason"],
+            registry=registry,
+        )
+        self.incomplete = Counter(
+            "chpnet_incomplete_images", "Images of slices that lacked lines.", registry=registry
+        )
+        self.misses = Counter(
+            "chpnet_deadline_misses", "Images sent later than their deadline.", registry=registry
+        )
+        self.errors = Counter(
+            "chpnet_errors",
+            "Scans that ended with an error, by its class.",
+            ["error"],
+            registry=registry,
+        )
+        self.latency = Histogram(
+            "chpnet_latency_seconds",
+            "Last readout received to last byte of the image sent.",
+            buckets=[ms / 1000 for ms in EDGES_MS],
+            registry=registry,
+        )
+        self.stages = Counter(
+            "chpnet_stage_seconds",
+            "Time spent, by step of the reconstruction.",
+            ["stage"],
+            registry=registry,
+        )
+        for outcome in ("done", "failed", "peer gone"):
+            self.scans.labels(outcome)
+        self._live: dict[str, LiveScan] = {}
+        self._spent: dict[str, dict[str, float]] = {}
+        self._arrived = 0  # of scans that have ended
+        registry.register(_Gauges(self))
+
+    def observe(self, event: ScanEvent) -> None:
+        """See `ScanObserver.observe`."""
+        scan_id = event.live.scan_id
+        if isinstance(event, ScanOpened):
+            self._live[scan_id] = event.live
+        elif isinstance(event, ImageReady):
+            self._count(event)
+        elif isinstance(event, ImageSent):
+            self._time(event)
+        elif isinstance(event, DeadlineMissed):
+            self.misses.inc()
+        elif isinstance(event, ScanEnded):
+            self._live.pop(scan_id, None)
+            self._spent.pop(scan_id, None)
+            self._arrived += dict(event.live.arrived).get("acquisitions", 0)
+            self.scans.labels(event.outcome).inc()
+            if event.kind:
+                self.errors.labels(event.kind).inc()
+
+    def page(self, accept: str = "") -> tuple[bytes, str]:
+        """The metrics as text, and its content type.
+
+        Args:
+            accept: The header of the request: Prometheus' or OpenMetrics' format.
+        """
+        from prometheus_client.exposition import choose_encoder
+
+        encoder, kind = choose_encoder(accept)
+        return encoder(self.registry), kind
+
+    def _count(self, event: ImageReady) -> None:
+        for facts in facts_of(event):
+            if event.beside:
+                self.baselines.inc()
+                continue
+            self.images.labels(facts.method or "unknown").inc()
+            if facts.missing_lines:
+                self.incomplete.inc()
+            if facts.fallback_kind is not None:
+                self.fallbacks.labels(facts.fallback_kind).inc()
+
+    def _time(self, event: ImageSent) -> None:
+        if not event.beside:
+            self.latency.observe(event.latency_ms / 1000)
+        spent = self._spent.setdefault(event.live.scan_id, {})
+        for stage, milliseconds in event.stages_ms.items():
+            self.stages.labels(stage).inc(max(0.0, milliseconds - spent.get(stage, 0.0)) / 1000)
+            spent[stage] = milliseconds
+
+
+class _Gauges:
+    """What is so at the moment of asking."""
+
+    def __init__(self, metrics: ScanMetrics) -> None:
+        self.metrics = metrics
+
+    def collect(self) -> Iterator[Any]:
+        """See prometheus_client's collectors."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        metrics = self.metrics
+        live = list(metrics._live.values())
+        yield GaugeMetricFamily(
+            "chpnet_open_connections", "Peers connected, with a scan or before it.", len(live)
+        )
+        yield GaugeMetricFamily(
+            "chpnet_running_scans",
+            "Scans whose data are coming.",
+            sum(bool(one.first_item_at) for one in live),
+        )
+        yield GaugeMetricFamily(
+            "chpnet_queue_bytes",
+            "Bytes received and not worked on yet.",
+            sum(one.queue_bytes for one in live),
+        )
+        arrived = sum(dict(one.arrived).get("acquisitions", 0) for one in live)
+        yield CounterMetricFamily(
+            "chpnet_acquisitions", "Acquisitions received.", metrics._arrived + arrived
+        )
+        if metrics.store is not None:
+            yield GaugeMetricFamily(
+                "chpnet_dashboard_picture_bytes",
+                "Memory of the live view's pictures.",
+                metrics.store.picture_bytes,
+            )
+        if metrics.observers is not None:
+            yield CounterMetricFamily(
+                "chpnet_pictures_dropped",
+                "Images that the live view had no time for; they were sent and counted.",
+                metrics.observers.pictures_dropped,
+            )
+            yield CounterMetricFamily(
+                "chpnet_events_lost",
+                "Events that were not counted: an observer hangs.",
+                metrics.observers.events_lost,
+            )
