@@ -92,8 +92,16 @@ class PeerGoneError(ProtocolError):
     """The peer went away before it had said CLOSE."""
 
 
+class StalledPeerError(ProtocolError):
+    """The peer is there, but has sent nothing for too long."""
+
+
 class PeerError(ProtocolError):
     """The peer reported an error of its own."""
+
+
+class MissingImagesError(ProtocolError):
+    """The peer has sent fewer images than the scan has."""
 
 
 class ReconstructionError(ChpnetError):

@@ -1,4 +1,4 @@
-"""A warm server for `<connect>`: scans one after another, and several at once."""
+"""Warm servers: scans one after another, and several at once."""
 
 from __future__ import annotations
 
@@ -7,61 +7,83 @@ import logging
 import select
 import socket
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Any
 
 from chpnet_stream.errors import ChpnetError, ConfigurationError, PeerGoneError
 from chpnet_stream.mrd.wire.byte_stream import SocketStream
-from chpnet_stream.mrd.wire.connection import Connection
+from chpnet_stream.mrd.wire.connection import Connection, Peer
 from chpnet_stream.mrd.wire.limits import WireLimits
 from chpnet_stream.streaming.engine_pool import EnginePool
 from chpnet_stream.streaming.observer import Observers
 from chpnet_stream.streaming.scan import Kind, Scan
+from chpnet_stream.streaming.turns import Turns
 
 PATIENCE_SECONDS = 60.0
 """A peer that connects must have sent the scan's header by then."""
 
-BACKLOG = 16
+IDLE_SECONDS = 900.0
+"""A scan may pause for so long."""
+
+CONNECTIONS = 32
+BACKLOG = 64
 
 logger = logging.getLogger(__name__)
 
 
-class GadgetServer:
-    """Serves scans to Gadgetron's `<connect port="..."/>`.
+class ScanServer(ABC):
+    """Accepts connections, each with one scan on a thread of its own.
+
+    Any number of scans up to `connections` may be open; `workers` of them are worked on at a time,
+    slice by slice in turns. A peer that stalls keeps its connection and nothing else.
+
+    Attributes:
+        scans: Connections that were accepted.
+        failed: Of these, scans that ended with an error.
 
     Args:
-        kind: What comes in.
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one.
-        workers: Scans at once; further ones wait until one is done.
-        defaults: Properties that hold where a chain's configuration doesn't say otherwise.
+        workers: Slices that are worked on at a time.
+        connections: Scans that may be open; further peers wait until one is done.
+        defaults: Properties that hold where a peer doesn't say otherwise.
         engines: Networks that are loaded.
         limits: Largest sizes that are read.
+        patience: Seconds within which a peer must have sent the header; 0 for any time.
+        idle: Seconds that a peer may pause in a scan, or take no images; 0 for any time.
         observers: Who is told of what happens to the scans.
 
     Raises:
         ConfigurationError: The address can't be listened on.
     """
 
+    peer: Peer
+
     def __init__(
         self,
-        kind: Kind,
-        host: str = "127.0.0.1",
-        port: int = 18000,
+        host: str,
+        port: int,
         *,
         workers: int = 2,
+        connections: int = CONNECTIONS,
         defaults: Mapping[str, str] | None = None,
         engines: EnginePool | None = None,
         limits: WireLimits | None = None,
+        patience: float = PATIENCE_SECONDS,
+        idle: float = IDLE_SECONDS,
         observers: Observers | None = None,
     ) -> None:
-        self.kind = kind
         self.defaults = dict(defaults or {})
         self.engines = engines or EnginePool()
         self.limits = limits
+        self.patience = patience
+        self.idle = idle
         self.observers = observers
+        self.turns = Turns(workers)
         self.scans = 0
         self.failed = 0
-        self._free = threading.Semaphore(workers)
+        self._free = threading.Semaphore(connections)
         self._stopping = threading.Event()
         self._threads: set[threading.Thread] = set()
         self._wake, self._waker = socket.socketpair()
@@ -71,15 +93,19 @@ class GadgetServer:
             self._wake.close()
             self._waker.close()
             raise ConfigurationError(
-                f"can't listen on {host} port {port}: {error.strerror}; choose another port, or "
-                "stop what listens there"
+                f"can't listen on {host} port {port}: {error.strerror or error}; choose another "
+                "address or port, or stop what listens there"
             ) from error
         self.address: tuple[str, int] = self._listener.getsockname()[:2]
+
+    @abstractmethod
+    def scan_of(self, connection: Connection, name: str) -> Scan:
+        """The scan of a new connection."""
 
     def serve(self) -> None:
         """Accept scans until `stop`, and return when the running ones are done."""
         try:
-            while self._wait_for_a_worker() and self._wait_for_a_peer():
+            while self._wait_for_a_place() and self._wait_for_a_peer():
                 self._begin()
         finally:
             self._listener.close()
@@ -94,7 +120,7 @@ class GadgetServer:
         with contextlib.suppress(OSError):
             self._waker.send(b"x")
 
-    def _wait_for_a_worker(self) -> bool:
+    def _wait_for_a_place(self) -> bool:
         while not self._stopping.is_set():
             if self._free.acquire(timeout=0.2):
                 return True
@@ -116,22 +142,20 @@ class GadgetServer:
         name = f"scan {self.scans} from {address[0]}"
         thread = threading.Thread(target=self._scan, args=(sock, name), name=name)
         self._threads.add(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:  # no more threads
+            logger.error("%s: refused: %s", name, error)
+            self._threads.discard(thread)
+            sock.close()
+            self.failed += 1
+            self._free.release()
 
     def _scan(self, sock: socket.socket, name: str) -> None:
         """One scan; whatever happens, the server goes on."""
-        connection = Connection(SocketStream(sock), "gadgetron", self.limits)
-        scan = Scan(
-            connection,
-            self.kind,
-            self.engines,
-            self.defaults,
-            name,
-            patience=PATIENCE_SECONDS,
-            observers=self.observers,
-        )
+        connection = Connection(SocketStream(sock, self.idle), self.peer, self.limits)
         try:
-            scan.run()
+            self.scan_of(connection, name).run()
         except PeerGoneError:
             self.failed += 1  # told in the log by the scan; there is no fault of ours to trace
         except ChpnetError:
@@ -144,3 +168,38 @@ class GadgetServer:
             connection.hang_up()
             self._threads.discard(threading.current_thread())
             self._free.release()
+
+
+class GadgetServer(ScanServer):
+    """Serves scans to Gadgetron's `<connect port="..."/>`.
+
+    Args:
+        kind: What comes in.
+        host: Address to listen on.
+        port: Port to listen on; 0 takes a free one.
+        settings: As for `ScanServer`.
+
+    Raises:
+        ConfigurationError: The address can't be listened on.
+    """
+
+    peer: Peer = "gadgetron"
+
+    def __init__(
+        self, kind: Kind, host: str = "127.0.0.1", port: int = 18000, **settings: Any
+    ) -> None:
+        super().__init__(host, port, **settings)
+        self.kind = kind
+
+    def scan_of(self, connection: Connection, name: str) -> Scan:
+        """See `ScanServer.scan_of`."""
+        return Scan(
+            connection,
+            self.kind,
+            self.engines,
+            self.defaults,
+            name,
+            patience=self.patience,
+            turn=self.turns.turn,
+            observers=self.observers,
+        )

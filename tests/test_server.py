@@ -37,7 +37,7 @@ def send(server: GadgetServer | tuple[str, int], data: bytes) -> Answer:
 
 @pytest.fixture
 def server() -> Iterator[GadgetServer]:
-    made = GadgetServer("acquisitions", port=0, workers=2)
+    made = GadgetServer("acquisitions", port=0, workers=2, connections=2)
     thread = threading.Thread(target=made.serve)
     thread.start()
     yield made
@@ -72,7 +72,7 @@ def test_several_scans_at_once_and_one_that_waits(server: GadgetServer, small_sc
         third = threading.Thread(target=lambda: waiting.append(send(server, data)))
         third.start()
         third.join(0.5)
-        assert not waiting  # two workers are busy
+        assert not waiting  # there is no place for a third
         assert server.scans == 2
         assert len(exchange(second, data[half:]).images) == 2
         third.join()
@@ -102,18 +102,13 @@ def test_failing_scans_leave_the_server_alone(
     assert sum("done, 2 images in" in line for line in lines) == 1
 
 
-def test_peers_that_say_nothing_are_sent_away(
-    small_scan: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from chpnet_stream import server as module
-
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.2)
-    server = GadgetServer("acquisitions", port=0, workers=1)
+def test_peers_that_say_nothing_are_sent_away(small_scan: Path) -> None:
+    server = GadgetServer("acquisitions", port=0, connections=1, patience=0.2)
     thread = threading.Thread(target=server.serve)
     thread.start()
     try:
         with connect(server) as silent:
-            answer = send(server, conversation(small_scan, CG))  # waits for the only worker
+            answer = send(server, conversation(small_scan, CG))  # waits for the only place
             assert len(answer.images) == 2
             assert silent.recv(1) in (b"", b"\x08")
     finally:

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Sequence
 from typing import Protocol
 
-from chpnet_stream.errors import PeerGoneError
+from chpnet_stream.errors import PeerGoneError, StalledPeerError
 
 JOINED_BYTES = 2**18
 """Up to this size the parts of a message are copied together, for a single system call."""
@@ -46,31 +46,55 @@ class SocketStream:
 
     Args:
         sock: The socket; it belongs to the stream from now on.
+        patience: Seconds that a peer may send nothing, or take nothing; 0 for any time.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, patience: float = 0.0) -> None:
         self.socket = sock
-        sock.settimeout(None)
+        self.be_patient(patience)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             with contextlib.suppress(OSError):  # small messages at once: no waiting for more
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
+    def be_patient(self, seconds: float) -> None:
+        """Wait so long for a peer that sends nothing, or takes nothing; 0 for any time."""
+        self.patience = seconds
+        self.socket.settimeout(seconds or None)
+
     def read_into(self, view: memoryview) -> int:
-        """See `ByteStream.read_into`."""
+        """See `ByteStream.read_into`.
+
+        Raises:
+            StalledPeerError: Nothing came for too long.
+        """
         try:
             return self.socket.recv_into(view)
+        except TimeoutError as error:
+            raise StalledPeerError(
+                f"nothing came for {self.patience:g} s, expected the next message or CLOSE; the "
+                "peer hangs, or pauses for longer than this server waits"
+            ) from error
         except OSError as error:
             raise PeerGoneError(f"the connection broke while reading: {error.strerror}") from error
 
     def write(self, parts: Sequence[Part]) -> None:
-        """See `ByteStream.write`."""
+        """See `ByteStream.write`.
+
+        Raises:
+            PeerGoneError: Also where the peer took nothing for too long.
+        """
         try:
             if sum(len(part) for part in parts) <= JOINED_BYTES:
                 self.socket.sendall(b"".join(parts))
             else:
                 for part in parts:
                     self.socket.sendall(part)
+        except TimeoutError as error:
+            raise PeerGoneError(
+                f"the peer took no data for {self.patience:g} s, expected it to read what it is "
+                "sent; it hangs"
+            ) from error
         except OSError as error:
             raise PeerGoneError(f"the connection broke while writing: {error.strerror}") from error
 

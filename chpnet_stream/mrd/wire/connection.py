@@ -6,14 +6,15 @@ import contextlib
 import logging
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
-from chpnet_stream.errors import PeerError, PeerGoneError, ProtocolError
+from chpnet_stream.errors import ChpnetError, PeerError, PeerGoneError, ProtocolError
 from chpnet_stream.mrd.header import ScanHeader
 from chpnet_stream.mrd.wire import messages
 from chpnet_stream.mrd.wire.byte_stream import ByteStream, SocketStream
 from chpnet_stream.mrd.wire.configuration import properties
+from chpnet_stream.mrd.wire.image import WireImage
 from chpnet_stream.mrd.wire.limits import WireLimits
 from chpnet_stream.mrd.wire.reader import MessageReader
 from chpnet_stream.mrd.wire.writer import MessageWriter
@@ -33,7 +34,9 @@ class Connection:
     Attributes:
         config: The configuration as it came; None where the peer named one of ours (`filename`).
         filename: Name of a configuration, in MRD; None otherwise.
+        header_xml: The header as it came; None before it came, and where images come without one.
         header: What the scan says of itself.
+        keep_text: TEXT of the peer is an item like others; by default it is only logged.
         closed_by_peer: The peer has said CLOSE.
 
     Args:
@@ -49,8 +52,12 @@ class Connection:
         self.peer = peer
         self.config: bytes | None = None
         self.filename: str | None = None
+        self.header_xml: bytes | None = None
+        self.keep_text = False
         self.closed_by_peer = False
         self._header: ScanHeader | None = None
+        self._next_of_all: Any = None
+        self._fault: ChpnetError | None = None
         self._reader = MessageReader(stream, limits)
         self._writer = MessageWriter(stream)
         self._ended = threading.Lock()
@@ -71,14 +78,22 @@ class Connection:
         package_connection.socket = _HandedOver()
         connection = cls(SocketStream(sock), "gadgetron", limits)
         connection.config = bytes(raw.config)
-        connection._header = ScanHeader.from_xml(bytes(raw.header))
+        connection.header_xml = bytes(raw.header)
+        connection._header = ScanHeader.from_xml(connection.header_xml)
         return connection
 
     @property
     def header(self) -> ScanHeader:
-        """What the scan says of itself; known after `greet`."""
+        """What the scan says of itself; known after `greet`.
+
+        Raises:
+            ProtocolError: There is none.
+            HeaderError: It can't be understood.
+        """
         if self._header is None:
-            raise ProtocolError("the scan's header has not come yet, expected it first")
+            if self.header_xml is None:
+                raise ProtocolError("the scan's header has not come yet, expected it first")
+            self._header = ScanHeader.from_xml(self.header_xml.rstrip(b"\0"))
         return self._header
 
     @property
@@ -90,26 +105,62 @@ class Connection:
         """
         return properties(self.config or b"")
 
+    def answer(self, reply: Callable[[str], str]) -> bool:
+        """Answer the queries that come before anything else.
+
+        Args:
+            reply: Gives the answer to a query.
+
+        Returns:
+            Whether a scan comes behind them; False where there were only queries, and CLOSE. What
+            is wrong with the stream is raised by `greet`.
+        """
+        asked = False
+        try:
+            while isinstance(message := self._next(), messages.Query):
+                asked = True
+                text = reply(message.text).encode("utf-8")
+                self._writer.write(messages.Response(text, message.correlation))
+        except ChpnetError as error:
+            self._fault = error
+            return True
+        self._next_of_all = message
+        return not (asked and isinstance(message, messages.Close))
+
     def greet(self) -> None:
         """Read up to the header: FILENAME or CONFIG (or neither), and HEADER.
+
+        An MRD client may send images without a header; its header is not looked into before
+        somebody asks for it.
 
         Raises:
             ProtocolError: Something else comes.
             HeaderError: The header can't be understood.
         """
-        while self._header is None:
+        while self.header_xml is None:
             message = self._next()
             if isinstance(message, messages.Config):
                 self.config = message.raw
             elif isinstance(message, messages.Filename):
                 self.filename = message.name
+                if self.peer == "gadgetron":
+                    logger.warning(
+                        "the configuration '%s' is named and not looked at: a gadget takes "
+                        "properties by CONFIG; `chpnet-stream serve` knows names",
+                        message.name,
+                    )
             elif isinstance(message, messages.Header):
-                self._header = ScanHeader.from_xml(message.raw.rstrip(b"\0"))
+                self.header_xml = message.raw
+            elif isinstance(message, WireImage) and self.peer == "mrd":
+                self._next_of_all = message
+                return
             else:
                 raise ProtocolError(
                     f"found {_kind(message)} before the scan's header, expected CONFIG and HEADER "
                     "first; check what is connected to this port"
                 )
+        if self.peer == "gadgetron":
+            self.header  # noqa: B018 - read now: no scan of Gadgetron's can go on without
 
     def __iter__(self) -> Iterator[Any]:
         """Everything up to CLOSE.
@@ -180,7 +231,12 @@ class Connection:
             timer.cancel()
 
     def _next(self) -> Any:
-        """The next message but TEXT, which is logged."""
+        """The next message; TEXT is logged, unless it is kept."""
+        if self._fault is not None:
+            raise self._fault
+        if self._next_of_all is not None:
+            message, self._next_of_all = self._next_of_all, None
+            return message
         while True:
             message = self._reader.read()
             if message is None:
@@ -190,7 +246,7 @@ class Connection:
                 )
             if isinstance(message, messages.ErrorText):
                 raise PeerError(f"the peer told an error: {message.text}")
-            if not isinstance(message, messages.Text):
+            if self.keep_text or not isinstance(message, messages.Text):
                 return message
             logger.info("the peer says: %s", message.text)
 

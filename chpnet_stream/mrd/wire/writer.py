@@ -8,7 +8,7 @@ from typing import Any
 
 import ismrmrd
 
-from chpnet_stream.errors import ProtocolError
+from chpnet_stream.errors import PeerGoneError, ProtocolError
 from chpnet_stream.mrd.wire import messages
 from chpnet_stream.mrd.wire.bucket import Bucket, bucket_parts
 from chpnet_stream.mrd.wire.byte_stream import ByteStream, Part
@@ -62,6 +62,7 @@ class MessageWriter:
 
     def __init__(self, stream: ByteStream) -> None:
         self.stream = stream
+        self._broken: PeerGoneError | None = None
         self._lock = threading.Lock()
 
     def write(self, item: Any) -> None:
@@ -73,4 +74,10 @@ class MessageWriter:
         """
         parts = message_parts(item)
         with self._lock:
-            self.stream.write(parts)
+            if self._broken is not None:  # half a message is out: nothing can be said behind it
+                raise self._broken
+            try:
+                self.stream.write(parts)
+            except PeerGoneError as error:
+                self._broken = error
+                raise

@@ -1,0 +1,73 @@
+"""`chpnet-stream serve`: a warm server for MRD clients."""
+
+from __future__ import annotations
+
+import click
+
+from chpnet_stream.cli.serving import (
+    default_properties,
+    options_of,
+    pairs,
+    run_server,
+    serving_options,
+    start_server_log,
+)
+
+
+@click.command("serve")
+@serving_options(port=9002, peers="clients")
+@click.option(
+    "--alias",
+    "aliases",
+    multiple=True,
+    metavar="NAME=CONFIGURATION",
+    help="Another name for a configuration, for clients that send a name of their own.",
+)
+@click.option("--list", "as_list", is_flag=True, help="List the configurations, and end.")
+@click.option("--json", "as_json", is_flag=True, help="Print that list as JSON.")
+def command(
+    port: int,
+    host: str,
+    model: str | None,
+    engine: str | None,
+    properties: tuple[str, ...],
+    workers: int,
+    connections: int,
+    patience: float,
+    idle: float,
+    threads: int | None,
+    aliases: tuple[str, ...],
+    as_list: bool,
+    as_json: bool,
+) -> None:
+    """Serve scans to MRD clients: FIRE, OpenRecon, `chpnet-stream send` and others.
+
+    One port takes raw data and images: acquisitions are reconstructed, images enhanced. A client
+    names a configuration (see --list), sends properties as XML or JSON, or neither. Scans are told
+    in one line each, on stderr. SIGTERM or Ctrl-C lets the running scans finish; a second one ends
+    at once.
+    """
+    from chpnet_stream.configurations import Configurations
+
+    configurations = Configurations(pairs("--alias", aliases))
+    if as_list:
+        from chpnet_stream.cli.formatter import show_list
+
+        show_list(configurations.listed(), title="Configurations", as_json=as_json)
+        return
+    from chpnet_stream.mrd_server import MrdServer
+
+    defaults = default_properties(properties, model, engine)
+    options = options_of(defaults)
+    start_server_log()
+    server = MrdServer(
+        host,
+        port,
+        configurations=configurations,
+        workers=workers,
+        connections=connections,
+        defaults=defaults,
+        patience=patience,
+        idle=idle,
+    )
+    run_server(server, "MRD clients", options, threads)

@@ -1,0 +1,196 @@
+"""What the commands that serve scans share: options, log, warm-up, signals, and the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from chpnet_stream.schema import SETTINGS
+
+if TYPE_CHECKING:
+    from chpnet_stream.options import ReconstructionOptions
+    from chpnet_stream.server import ScanServer
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+WARM_MATRIX = 256
+
+
+def serving_options(port: int, peers: str) -> Callable[[F], F]:
+    """The options that every server has.
+
+    Args:
+        port: Port to listen on by default.
+        peers: Who may leave the model to the server, for the help.
+    """
+    options = [
+        click.option(
+            "--port",
+            type=click.IntRange(0, 65535),
+            default=port,
+            show_default=True,
+            help="Port to listen on; 0 takes a free one.",
+        ),
+        click.option(
+            "--host",
+            default="127.0.0.1",
+            show_default=True,
+            help="Address to listen on. Anybody who reaches it can send scans.",
+        ),
+        click.option("--model", metavar="NAME|FILE", help=f"Model of {peers} that name none."),
+        click.option(
+            "--engine",
+            type=click.Choice(SETTINGS["engine"].choices),
+            help=f"Engine of {peers} that name none.",
+        ),
+        click.option(
+            "--property",
+            "properties",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help=f"Any property, for {peers} that don't set it.",
+        ),
+        click.option(
+            "--workers",
+            type=click.IntRange(1, 64),
+            default=2,
+            show_default=True,
+            help="Slices worked on at a time; scans take turns.",
+        ),
+        click.option(
+            "--connections",
+            type=click.IntRange(1, 1024),
+            default=32,
+            show_default=True,
+            help="Scans open at a time; further peers wait.",
+        ),
+        click.option(
+            "--patience",
+            type=click.FloatRange(0),
+            default=60.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="A peer that has sent no header by then is sent away. 0: never.",
+        ),
+        click.option(
+            "--idle",
+            type=click.FloatRange(0),
+            default=900.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="A scan may pause, or leave its images unread, for so long. 0: for ever.",
+        ),
+        click.option("--threads", type=click.IntRange(1), help="CPU threads. [default: all cores]"),
+    ]
+
+    def add(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+def pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
+    """The values of an option that is NAME=VALUE, by name.
+
+    Raises:
+        ConfigurationError: One has no equals sign, or no name.
+    """
+    from chpnet_stream.errors import ConfigurationError
+
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise ConfigurationError(f"{option} {text}: expected NAME=VALUE")
+        found[name.strip()] = value
+    return found
+
+
+def default_properties(
+    properties: Sequence[str], model: str | None, engine: str | None
+) -> dict[str, str]:
+    """Properties from the options of a server."""
+    found = pairs("--property", properties)
+    return found | {n: v for n, v in (("model", model), ("engine", engine)) if v is not None}
+
+
+def start_server_log() -> None:
+    """A server's log has times and tracebacks, unlike the one line of other commands."""
+    import logging
+    import sys
+
+    log = logging.StreamHandler(sys.stderr)
+    log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("chpnet_stream")
+    logger.handlers = [log, *(h for h in logger.handlers if isinstance(h, logging.FileHandler))]
+    logger.setLevel(min(logger.level or logging.INFO, logging.INFO))
+
+
+def run_server(
+    server: ScanServer,
+    what: str,
+    options: ReconstructionOptions,
+    threads: int | None,
+    *,
+    warm: bool = True,
+) -> None:
+    """Load the model, serve until a signal comes, and say so.
+
+    SIGTERM or Ctrl-C lets the running scans finish; a second one ends at once.
+
+    Args:
+        server: It listens already; peers that come early wait.
+        what: What it serves, for the log.
+        options: The defaults.
+        threads: CPU threads; None for all cores.
+        warm: Whether to load the model now.
+    """
+    import logging
+    import signal
+    from types import FrameType
+
+    logger = logging.getLogger("chpnet_stream")
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, signal.SIG_DFL)
+        server.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    _warm(server, options, threads, warm)
+    logger.info(
+        "listening on %s port %d for %s, up to %d slices at a time",
+        *server.address,
+        what,
+        server.turns.most,
+    )
+    server.serve()
+    logger.info("stopped after %d scans, %d of them failed", server.scans, server.failed)
+
+
+def _warm(
+    server: ScanServer, options: ReconstructionOptions, threads: int | None, warm: bool
+) -> None:
+    """Load torch and the model, and run it once."""
+    import torch
+
+    from chpnet_stream.session import warm_up
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if warm and options.method == "chpnet":
+        engine = server.engines.get(options.model, options.engine)
+        if engine.card.student.task == "kspace":
+            warm_up(engine, WARM_MATRIX, WARM_MATRIX)
+
+
+def options_of(defaults: Mapping[str, str]) -> ReconstructionOptions:
+    """The options that a server's defaults make; faults are told before anything is loaded."""
+    from chpnet_stream.options import ReconstructionOptions
+
+    return ReconstructionOptions.from_properties(defaults)

@@ -1,0 +1,371 @@
+"""One scan of an MRD client: what it asks for and what comes decide what is done."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, cast
+
+import ismrmrd
+
+from chpnet_stream import __version__
+from chpnet_stream.configurations import Configuration, Configurations
+from chpnet_stream.errors import ChpnetError, ConfigurationError, EmptyScanError
+from chpnet_stream.mrd import flags
+from chpnet_stream.mrd.wire.bucket import Bucket
+from chpnet_stream.mrd.wire.connection import Connection
+from chpnet_stream.mrd.wire.image_array import ImageArray
+from chpnet_stream.mrd.wire.messages import Header, Text
+from chpnet_stream.mrd.wire.recon_data import ReconData
+from chpnet_stream.options import ReconstructionOptions
+from chpnet_stream.scan.noise import NoiseScan
+from chpnet_stream.scan.noise_store import NoiseStore
+from chpnet_stream.streaming.engine_pool import EnginePool
+from chpnet_stream.streaming.observer import Observers
+from chpnet_stream.streaming.pump import Handler
+from chpnet_stream.streaming.scan import Kind, Scan
+
+if TYPE_CHECKING:
+    from chpnet_stream.session import Session
+    from chpnet_stream.streaming.acquisitions import AcquisitionHandler
+
+KINDS: tuple[tuple[type, Kind], ...] = (
+    (ismrmrd.Acquisition, "acquisitions"),
+    (ReconData, "buffers"),
+    (Bucket, "buffers"),
+    (ismrmrd.Image, "images"),
+    (ImageArray, "images"),
+)
+NOISE = "noise"
+"""The type of a measurement dependency that names a noise measurement, in lower case."""
+
+logger = logging.getLogger(__name__)
+
+Turn = Callable[[], AbstractContextManager[object]]
+
+
+def reply(query: str) -> str:
+    """The answer to a query such as `gadgetron::version`."""
+    if query.endswith("::version"):
+        return f"chpnet-stream {__version__}"
+    return f"unknown query '{query}', there is: gadgetron::version"
+
+
+class MrdScan(Scan):
+    """One scan of an MRD client.
+
+    Acquisitions, buckets and recon data are reconstructed, images are enhanced; one scan may have
+    both. What was asked for is told in the meta of the images where it is not what its name says.
+
+    Args:
+        connection: Its connection, not greeted yet.
+        engines: Networks that are loaded.
+        defaults: Properties that hold where the client doesn't say otherwise.
+        name: Who it is, for the log.
+        patience: Seconds within which the header must have come; 0 for any time.
+        configurations: What clients may ask for.
+        noise: Noise of earlier measurements.
+        turn: Held while there is work to do; by default nobody has to wait.
+        in_pipe: Stand in a pipe: begin with the header, and hand on what is not for us.
+        observers: Who is told of what happens.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        engines: EnginePool | None = None,
+        defaults: Mapping[str, str] | None = None,
+        name: str = "",
+        patience: float = 0.0,
+        *,
+        configurations: Configurations | None = None,
+        noise: NoiseStore | None = None,
+        turn: Turn = nullcontext,
+        in_pipe: bool = False,
+        observers: Observers | None = None,
+    ) -> None:
+        super().__init__(
+            connection,
+            "acquisitions",
+            engines,
+            defaults,
+            name,
+            patience,
+            observers=observers,
+            turn=turn,
+        )
+        self.configurations = configurations or Configurations()
+        self.noise = noise or NoiseStore()
+        self.in_pipe = in_pipe
+        self.asked = Configuration()
+        self.fault: ConfigurationError | None = None
+
+    def run(self) -> None:
+        """See `Scan.run`; a client that only asks for the version gets its answer."""
+        with self._patience():
+            comes = self.connection.answer(reply)
+        if comes:
+            super().run()
+        else:
+            self.connection.close()
+            logger.info("%s: asked for the version", self.name)
+
+    def ask(self, text: str) -> ReconstructionOptions:
+        """Options behind the JSON parameters of a TEXT message.
+
+        Raises:
+            ConfigurationError: They can't be used.
+        """
+        self.asked, self.fault = self.configurations.of_json(text, self.asked), None
+        return self._options()
+
+    def handler_of(self, kind: Kind, options: ReconstructionOptions) -> Handler:
+        """What works on items of a kind.
+
+        Raises:
+            UnsupportedScanError: The scan can't be reconstructed.
+            ChpnetError: Model or engine can't be used.
+        """
+        self.kind = kind
+        if kind != "images":
+            self.connection.header.check()
+        return super()._handler(options)
+
+    def known_noise(self) -> tuple[str, NoiseScan | None]:
+        """Measurement and noise that the header refers to; what is not known here is None."""
+        names = [m for kind, m in self.connection.header.dependencies if kind.lower() == NOISE]
+        for measurement in names:
+            found = self.noise.get(measurement)
+            if found is not None:
+                return measurement, found
+        if names:
+            logger.warning(
+                "%s: the noise of measurement %s is not known here; the noise level comes from "
+                "this scan",
+                self.name,
+                " or ".join(names),
+            )
+        return (names[0] if names else ""), None
+
+    def _begin(self) -> ReconstructionOptions:
+        self._greet()
+        self.connection.keep_text = True
+        connection = self.connection
+        try:
+            if connection.config is not None:
+                self.asked = self.configurations.of_message(connection.config)
+            elif connection.filename is not None:
+                self.asked = self.configurations.named(connection.filename)
+        except ConfigurationError as error:
+            # JSON parameters may still name a configuration that there is.
+            self.asked = Configuration(connection.filename or "")
+            self.fault = error
+        options = self._options()
+        if connection.header_xml is not None:
+            if self.in_pipe:
+                connection.send(Header(connection.header_xml))
+            self._tell_start(options)
+        return options
+
+    def _tell_start(self, options: ReconstructionOptions) -> None:
+        try:
+            self.watch.start(self.connection.header, options)
+        except ChpnetError as error:  # images may do without; acquisitions will meet it again
+            logger.debug("%s: no header to tell of: %s", self.name, error)
+
+    def _options(self) -> ReconstructionOptions:
+        if self.asked.note:
+            name = self.asked.name or "a chain"
+            logger.warning("%s asked for %s: %s", self.name, name, self.asked.note)
+        return ReconstructionOptions.from_properties({**self.defaults, **self.asked.properties})
+
+    def _patience(self) -> AbstractContextManager[object]:
+        return _Patience(self.connection, self.patience) if self.patience else nullcontext()
+
+    def _greet(self) -> None:
+        with self._patience():
+            self.connection.greet()
+
+    def _handler(self, options: ReconstructionOptions) -> Handler:
+        import torch
+
+        torch.get_num_threads()  # a new thread takes over the number only by asking for it
+        self._warm(options)
+        return _AnyHandler(self, options)
+
+    def _warm(self, options: ReconstructionOptions) -> None:
+        """Load the model and run it once on the scan's matrix, while the first lines come."""
+        if self.fault is not None or options.method != "chpnet" or self.asked.takes != "anything":
+            return
+        try:
+            header = self.connection.header
+            if header.problems():
+                return
+            from chpnet_stream.session import Session
+
+            with self.turn():
+                Session(header, options, self.engines.get(options.model, options.engine))
+        except ChpnetError as error:  # whoever needs it will say so
+            logger.debug("%s: not warmed up: %s", self.name, error)
+
+
+class _Patience:
+    """Lets go of a connection on which too little comes for too long."""
+
+    def __init__(self, connection: Connection, seconds: float) -> None:
+        self.timer = threading.Timer(seconds, connection.hang_up)
+        self.timer.daemon = True
+
+    def __enter__(self) -> None:
+        self.timer.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.timer.cancel()
+
+
+class _AnyHandler:
+    """Gives every item to the handler of its kind, which is made when the first one comes.
+
+    Args:
+        scan: The scan.
+        options: What is known of its options so far.
+    """
+
+    def __init__(self, scan: MrdScan, options: ReconstructionOptions) -> None:
+        self.scan = scan
+        self.options = options
+        self._handlers: dict[Kind, Handler] = {}
+        self._session: Session | None = None
+        self._lone_noise: NoiseScan | None = None
+        self._new_noise = False
+        self._notes: dict[str, str] = {}
+
+    def take(self, item: Any, received_at: float) -> Iterator[Any]:
+        """See `pump.Handler.take`."""
+        if isinstance(item, Text):
+            self._take_text(item.text)
+            return
+        kind = next((kind for of, kind in KINDS if isinstance(item, of)), None)
+        if kind is None:
+            if self.scan.in_pipe:
+                yield item
+            return
+        if kind == "acquisitions" and self._take_lone_noise(item):
+            return
+        handler = self._handlers.get(kind) or self._begin(kind, item)
+        if kind == "acquisitions":
+            self._watch_noise(item)
+        yield from map(self._noted, handler.take(item, received_at))
+
+    def finish(self) -> Iterator[Any]:
+        """See `pump.Handler.finish`.
+
+        Raises:
+            EmptyScanError: Nothing came that could become an image.
+        """
+        if self.scan.fault is not None:
+            raise self.scan.fault
+        noise = self._lone_noise or self._only_noise()
+        if noise is not None:
+            self._keep_noise(noise)
+            logger.info(
+                "%s: only noise (%d samples of %d coils), kept for measurements that refer to it",
+                self.scan.name,
+                noise.samples,
+                noise.coils,
+            )
+            self._handlers.pop("acquisitions", None)
+        elif not self._handlers:
+            raise EmptyScanError(
+                "found neither acquisitions nor images between the header and CLOSE, expected a "
+                "scan; check the client"
+            )
+        for handler in self._handlers.values():
+            yield from map(self._noted, handler.finish())
+
+    def _take_text(self, text: str) -> None:
+        """JSON parameters, if nothing else came before; other words are for the log."""
+        if text.lstrip().startswith("{") and not self._handlers:
+            self.options = self.scan.ask(text)
+        else:
+            logger.info("%s says: %s", self.scan.name, text)
+
+    def _begin(self, kind: Kind, item: Any) -> Handler:
+        """The handler of the first item of a kind.
+
+        Raises:
+            ConfigurationError: What was asked for is unknown, or takes something else.
+        """
+        scan, asked = self.scan, self.scan.asked
+        if scan.fault is not None:
+            raise scan.fault
+        if asked.takes != "anything" and kind != asked.takes:
+            raise ConfigurationError(
+                f"configuration '{asked.name}' takes {asked.takes}, found {kind}; choose another "
+                "one, or send what it takes"
+            )
+        made = self._handlers[kind] = scan.handler_of(kind, self.options)
+        if asked.note:
+            self._notes["ChpnetConfiguration"] = f"{asked.name or 'chain'}: {asked.note}"
+        if kind == "acquisitions":
+            self._session = cast("AcquisitionHandler", made).session
+            self._adopt_noise(self._session, item)
+        return made
+
+    def _take_lone_noise(self, item: Any) -> bool:
+        """Gather noise of a measurement that has nothing else, whatever its header is like."""
+        if self._session is not None or not int(item.flags) & flags.NOISE:
+            return False
+        header = self.scan.connection.header
+        if self.scan.asked.takes != "noise" and not header.problems():
+            return False
+        if self._lone_noise is None:
+            self._lone_noise = NoiseScan(header.noise_bandwidth)
+        self._lone_noise.add(item)
+        self._new_noise = True
+        return True
+
+    def _only_noise(self) -> NoiseScan | None:
+        if self._session is None:
+            return None
+        counts = self._session.assembler.counts
+        return self._session.noise if 0 < counts["acquisitions"] == counts["noise"] else None
+
+    def _adopt_noise(self, session: Session, item: Any) -> None:
+        """Take over the noise that the header refers to, if it fits."""
+        scan = self.scan
+        measurement, known = scan.known_noise()
+        if known is not None and known.coils != int(item.active_channels):
+            logger.warning(
+                "%s: the noise of measurement %s has %d coils, this scan %d; it is not used",
+                scan.name,
+                measurement,
+                known.coils,
+                int(item.active_channels),
+            )
+            self._notes["ChpnetNoiseDependency"] = f"measurement {measurement} has other coils"
+        elif known is not None:
+            session.noise.adopt(known, measurement)
+            logger.info("%s: noise taken from measurement %s", scan.name, measurement)
+        elif measurement:
+            self._notes["ChpnetNoiseDependency"] = f"measurement {measurement} is not known here"
+
+    def _watch_noise(self, item: Any) -> None:
+        """Keep the scan's own noise once it is whole: scans at the same time may refer to it."""
+        if int(item.flags) & flags.NOISE:
+            self._new_noise = True
+        elif self._new_noise and self._session is not None:
+            self._keep_noise(self._session.noise)
+
+    def _keep_noise(self, noise: NoiseScan) -> None:
+        measurement = self.scan.connection.header.measurement.get("measurementID", "")
+        if self._new_noise and measurement:
+            self.scan.noise.put(measurement, noise)
+        self._new_noise = False
+
+    def _noted(self, made: Any) -> Any:
+        if self._notes and isinstance(made, ismrmrd.Image):
+            made.meta.update(self._notes)
+        return made
