@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from chpnet_stream.network.normal import Normal
+from chpnet_stream.network.normal import ColumnNormal, Normal
 
 T = TypeVar("T")
 
@@ -45,6 +45,25 @@ class StoppableNormal:
         if self.stop.is_set():
             raise GivenUpError
         return self.normal(x)
+
+
+class StoppableSolver(StoppableNormal):
+    """The same with conjugate gradients of its own; it is asked in every iteration of the network.
+
+    Args:
+        normal: The normal operator.
+        stop: Set when the work is given up.
+    """
+
+    def __init__(self, normal: ColumnNormal, stop: threading.Event) -> None:
+        super().__init__(normal, stop)
+        self._solve = normal.solve
+
+    def solve(self, adjoint: Tensor, start: Tensor, weight: Tensor, steps: int) -> Tensor:
+        """See `network.normal.Solver.solve`."""
+        if self.stop.is_set():
+            raise GivenUpError
+        return self._solve(adjoint, start, weight, steps)
 
 
 class DeadlineRunner(Generic[T]):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from chpnet_stream.calibrate import CoilCalibration, Sensitivities
-from chpnet_stream.deadline import DeadlineRunner, StoppableNormal, TooLateError
+from chpnet_stream.deadline import DeadlineRunner, StoppableSolver, TooLateError
 from chpnet_stream.engines.engine import Engine, Problem, first_line
 from chpnet_stream.errors import (
     EngineError,
@@ -25,7 +25,7 @@ from chpnet_stream.errors import (
 from chpnet_stream.methods import LADDERS, LATE, METHODS, Reconstruction
 from chpnet_stream.metrics import StageClock
 from chpnet_stream.mrd.images import crop_to_recon
-from chpnet_stream.network.normal import ColumnNormal, Normal, to_channels, to_complex
+from chpnet_stream.network.normal import ColumnNormal, to_channels, to_complex
 from chpnet_stream.physics.classical import cg_sense, zero_filled_rss
 from chpnet_stream.physics.coils import combine
 from chpnet_stream.physics.fourier import ifft
@@ -291,9 +291,8 @@ class SliceReconstructor:
         card = engine.card
         start = self._solve(work, card.start_regularization, card.start_iterations)
         job.clock.lap("start")
-        normal: Normal = ColumnNormal(work.operator)
-        if job.stop is not None:
-            normal = StoppableNormal(normal, job.stop)
+        columns = ColumnNormal(work.operator)
+        normal = columns if job.stop is None else StoppableSolver(columns, job.stop)
         problem = Problem(
             to_channels(start[None]),
             to_channels(work.adjoint[None]),

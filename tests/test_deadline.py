@@ -9,8 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from chpnet_stream.deadline import DeadlineRunner, GivenUpError, StoppableNormal, TooLateError
+from chpnet_stream.deadline import (
+    DeadlineRunner,
+    GivenUpError,
+    StoppableNormal,
+    StoppableSolver,
+    TooLateError,
+)
 from chpnet_stream.engines.engine import Engine
+from chpnet_stream.network.normal import ColumnNormal, Solver
+from tests.network.problems import sense_problem
 from tests.sessions import FaultyEngine, quiet_engine, run
 
 LONG = 1e4
@@ -62,6 +70,20 @@ def test_a_network_stops_at_its_next_iteration() -> None:
     stop.set()
     with pytest.raises(GivenUpError):
         normal(torch.ones(1))
+
+
+def test_so_does_one_whose_operator_solves_by_itself() -> None:
+    stop = threading.Event()
+    problem, _ = sense_problem((16, 12))
+    assert isinstance(problem.normal, ColumnNormal)
+    normal = StoppableSolver(problem.normal, stop)
+    assert isinstance(normal, Solver)
+    inputs = (problem.adjoint, problem.start, torch.ones(1, 1, 16, 12, dtype=torch.float64), 2)
+    assert torch.equal(normal.solve(*inputs), problem.normal.solve(*inputs))
+    assert torch.equal(normal(problem.start), problem.normal(problem.start))
+    stop.set()
+    with pytest.raises(GivenUpError):
+        normal.solve(*inputs)
 
 
 def test_a_late_network_is_replaced_by_the_conventional_image(

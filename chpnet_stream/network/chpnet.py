@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from chpnet_stream.network.config import StudentConfig
 from chpnet_stream.network.denoiser import Denoiser
-from chpnet_stream.network.normal import Normal
+from chpnet_stream.network.normal import Normal, Solver
 
 LEAST_DOUBT = 1.5
 """A proposal is never taken for better than this many standard deviations of the noise."""
@@ -178,6 +178,8 @@ def consistent_step(
 
 def _solve(normal: Normal, adjoint: Tensor, start: Tensor, weight: Tensor, steps: int) -> Tensor:
     """A few conjugate-gradient steps on (N + weight) x = adjoint + weight start, from start."""
+    if isinstance(normal, Solver) and not torch.is_grad_enabled():
+        return normal.solve(adjoint, start, weight, steps)
     x = start
     residual = adjoint - normal(start)
     direction = residual

@@ -6,7 +6,7 @@ networks call `normal` and never learn which task they serve.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -29,6 +29,24 @@ class Normal(Protocol):
 
     def __call__(self, x: Tensor) -> Tensor:
         """Apply A* A."""
+
+
+@runtime_checkable
+class Solver(Protocol):
+    """A `Normal` with conjugate gradients of its own, for the layout that suits it."""
+
+    def solve(self, adjoint: Tensor, start: Tensor, weight: Tensor, steps: int) -> Tensor:
+        """A few conjugate-gradient steps on (N + weight) x = adjoint + weight start, from start.
+
+        Args:
+            adjoint: A* y, `batch channels y x`.
+            start: First image, `batch channels y x`.
+            weight: Weight of that image, `batch 1 y x`.
+            steps: How many.
+
+        Returns:
+            Image `batch channels y x`.
+        """
 
 
 class GramNormal:
@@ -62,8 +80,38 @@ class ColumnNormal:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Image `batch 2 y x` to `batch 2 y x`."""
-        columns = torch.view_as_complex(x.permute(0, 3, 2, 1).contiguous())
-        return torch.view_as_real(self.operator.normal_columns(columns)).permute(0, 3, 2, 1)
+        return self._columns(_to_columns(x)).permute(0, 3, 2, 1)
+
+    def solve(self, adjoint: Tensor, start: Tensor, weight: Tensor, steps: int) -> Tensor:
+        """See `Solver.solve`: the same steps, in the layout of `operator` from end to end."""
+        x, weight = _to_columns(start), _to_columns(weight).expand(-1, -1, -1, 2).contiguous()
+        residual = _to_columns(adjoint) - self._columns(x)
+        direction = residual
+        energy = _inner(residual, residual)
+        for step in range(steps):
+            image = torch.addcmul(self._columns(direction), weight, direction)
+            size = energy / (_inner(direction, image) + 1e-20)
+            x = torch.addcmul(x, direction, size)
+            if step + 1 < steps:
+                residual = torch.addcmul(residual, image, size, value=-1)
+                fresh = _inner(residual, residual)
+                direction = torch.addcmul(residual, direction, fresh / (energy + 1e-20))
+                energy = fresh
+        return x.permute(0, 3, 2, 1).contiguous()
+
+    def _columns(self, x: Tensor) -> Tensor:
+        """A* A of an image `batch x y 2`."""
+        return torch.view_as_real(self.operator.normal_columns(torch.view_as_complex(x)))
+
+
+def _to_columns(x: Tensor) -> Tensor:
+    """Image `batch channels y x` to `batch x y channels`."""
+    return x.permute(0, 3, 2, 1).contiguous()
+
+
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    """Inner products `batch 1 1 1` of real tensors `batch ...`."""
+    return (a * b).sum(dim=(1, 2, 3), keepdim=True)
 
 
 class OperatorNormal:

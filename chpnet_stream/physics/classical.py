@@ -36,34 +36,74 @@ def conjugate_gradient(
     Returns:
         x, `... y x`.
     """
-    x = torch.zeros_like(rhs) if start is None else start
-
-    def system(v: Tensor) -> Tensor:
-        return normal(v) + regularization * v
-
-    residual = rhs - system(x) if start is not None else rhs
-    direction = residual
-    energy = _energy(residual)
-    goal = tolerance**2 * _energy(rhs)
-    tiny = torch.finfo(energy.dtype).tiny
+    solver = ConjugateGradient(normal, rhs, start=start, regularization=regularization)
+    goal = tolerance**2 * inner(rhs, rhs)
     for _ in range(iterations):
-        if tolerance > 0 and bool((energy <= goal).all()):
+        if tolerance > 0 and bool((solver.energy <= goal).all()):
             break
-        image = system(direction)
-        curvature = (direction.conj() * image).real.sum(dim=(-2, -1), keepdim=True)
-        step = torch.where(curvature > tiny, energy / curvature.clamp_min(tiny), 0.0)
-        x = x + step * direction
-        residual = residual - step * image
-        fresh = _energy(residual)
-        direction = residual + torch.where(energy > tiny, fresh / energy.clamp_min(tiny), 0.0) * (
-            direction
-        )
-        energy = fresh
-    return x
+        solver.step()
+    return solver.x
 
 
-def _energy(x: Tensor) -> Tensor:
-    return x.abs().square().sum(dim=(-2, -1), keepdim=True)
+class ConjugateGradient:
+    """The iterations of `conjugate_gradient`, one by one.
+
+    Attributes:
+        x: The estimate so far, `... y x`.
+        energy: Squared norm of its residual, `... 1 1`.
+
+    Args:
+        normal: As for `conjugate_gradient`, like the others.
+        rhs: Right-hand side.
+        start: First guess.
+        regularization: lambda.
+    """
+
+    def __init__(
+        self,
+        normal: Callable[[Tensor], Tensor],
+        rhs: Tensor,
+        *,
+        start: Tensor | None = None,
+        regularization: float | Tensor = 0.0,
+    ) -> None:
+        self.normal = normal
+        self.rhs = rhs
+        self.regularization = regularization
+        self.x = torch.zeros_like(rhs) if start is None else start
+        self._residual = rhs if start is None else rhs - self._system(start)
+        self._direction = self._residual
+        self.energy = inner(self._residual, self._residual)
+        self._tiny = torch.finfo(self.energy.dtype).tiny
+
+    def step(self) -> None:
+        """One iteration."""
+        image = self._system(self._direction)
+        curvature = inner(self._direction, image)
+        size = self._quotient(self.energy, curvature)
+        self.x = self.x + size * self._direction
+        self._residual = self._residual - size * image
+        fresh = inner(self._residual, self._residual)
+        self._direction = self._residual + self._quotient(fresh, self.energy) * self._direction
+        self.energy = fresh
+
+    @property
+    def normal_image(self) -> Tensor:
+        """N x of the estimate, from what the iterations know already: it costs no operator."""
+        return self.rhs - self._residual - self.regularization * self.x
+
+    def _system(self, v: Tensor) -> Tensor:
+        return self.normal(v) + self.regularization * v
+
+    def _quotient(self, above: Tensor, below: Tensor) -> Tensor:
+        return torch.where(below > self._tiny, above / below.clamp_min(self._tiny), 0.0)
+
+
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    """Real part of the inner product of images, `... y x` to `... 1 1`."""
+    if a.is_complex():
+        a, b = (torch.view_as_real(v.resolve_conj()).flatten(-2) for v in (a, b))
+    return (a * b).sum(dim=(-2, -1), keepdim=True)
 
 
 def cg_sense(

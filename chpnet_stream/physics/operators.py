@@ -138,13 +138,23 @@ class ColumnSense:
     def __init__(self, maps: Tensor, weights: Tensor) -> None:
         self.maps = maps.mT.contiguous()  # ... coils x y
         self.conjugate = self.maps.conj().resolve_conj()
-        self.weights = torch.fft.ifftshift(weights, dim=-1)[..., None, None, :]
+        lines = weights.shape[-1]
+        shifted = torch.fft.ifftshift(weights, dim=-1) / lines  # and the scale of both transforms
+        # once for the real and once for the imaginary part: a product of real numbers
+        self.weights = shifted.repeat_interleave(2, -1).unflatten(-1, (lines, 2))[
+            ..., None, None, :, :
+        ]
 
     def normal_columns(self, x: Tensor) -> Tensor:
         """A* A x for an image stored as `... x y`."""
-        kspace = torch.fft.fft(self.maps * x.unsqueeze(-3), dim=-1) * self.weights
-        return (self.conjugate * torch.fft.ifft(kspace, dim=-1)).sum(-3)
+        kspace = torch.view_as_real(torch.fft.fft(self.maps * x.unsqueeze(-3), dim=-1))
+        if torch.is_grad_enabled():
+            images = torch.fft.ifft(torch.view_as_complex(kspace * self.weights), norm="forward")
+            return (self.conjugate * images).sum(-3)
+        kspace.mul_(self.weights)  # every pass over memory counts: in place
+        images = torch.fft.ifft(torch.view_as_complex(kspace), dim=-1, norm="forward")
+        return images.mul_(self.conjugate).sum(-3)
 
     def normal(self, x: Tensor) -> Tensor:
         """A* A x for an image `... y x`."""
-        return self.normal_columns(x.mT).mT
+        return self.normal_columns(x.mT.contiguous()).mT

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from chpnet_stream.network.normal import DownsamplingNormal, to_channels, to_complex
+from chpnet_stream.network.chpnet import _solve
+from chpnet_stream.network.normal import DownsamplingNormal, Solver, to_channels, to_complex
 from tests.network.problems import sense_problem
 from tests.physics.cases import complex_noise
 
@@ -39,3 +40,31 @@ def test_downsampling_normal_is_a_projection(factor, channels):
     torch.testing.assert_close((normal(x) * y).sum(), (x * normal(y)).sum())
     constant = torch.ones(1, 1, 8, 12)
     torch.testing.assert_close(normal(constant), constant)
+
+
+@pytest.mark.parametrize("shape", [(16, 12), (15, 13)])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("steps", [1, 5])
+def test_a_solver_takes_the_steps_that_everybody_takes(shape, batch, steps):
+    problem, _ = sense_problem(shape, batch)
+    assert isinstance(problem.normal, Solver)
+    weight = torch.rand(batch, 1, *shape, dtype=torch.float64) + 0.1
+    inputs = [t.clone() for t in (problem.adjoint, problem.start, weight)]
+    with torch.no_grad():
+        found = _solve(problem.normal, *inputs, steps)
+        plain = _solve(lambda x: problem.normal(x), *inputs, steps)
+    torch.testing.assert_close(found, plain)
+    assert found.is_contiguous()
+    assert all(map(torch.equal, inputs, (problem.adjoint, problem.start, weight)))
+    assert float((found - problem.start).abs().max()) > 1e-3
+
+
+def test_gradients_take_the_plain_steps():
+    problem, _ = sense_problem((16, 12))
+    gradients = []
+    for normal in (problem.normal, lambda x: problem.normal(x)):
+        weight = torch.full((1, 1, 16, 12), 0.5, dtype=torch.float64, requires_grad=True)
+        _solve(normal, problem.adjoint, problem.start, weight, 2).square().sum().backward()
+        gradients.append(weight.grad)
+    assert float(gradients[0].abs().max()) > 0
+    assert torch.equal(*gradients)
