@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -46,18 +47,7 @@ class SessionMetrics:
 
         Up to the last byte sent where images are sent, else up to the image.
         """
-        kept = self.sent_ms or self.latencies_ms
-        if not kept:
-            return {}
-        values = np.asarray(kept.copy())  # another thread may be adding to it
-        p50, p95, p99 = np.percentile(values, [50, 95, 99])
-        return {
-            "p50": float(p50),
-            "p95": float(p95),
-            "p99": float(p99),
-            "max": float(values.max()),
-            "first": float(values[0]),
-        }
+        return percentiles((self.sent_ms or self.latencies_ms).copy())  # another thread may add
 
     def counted(self) -> dict[str, Any]:
         """Counters and latencies as plain values, for logs."""
@@ -69,6 +59,21 @@ class SessionMetrics:
             "deadline_misses": self.deadline_misses,
             "latency_ms": {name: round(ms, 2) for name, ms in self.latency().items()},
         }
+
+
+def percentiles(values: Iterable[float]) -> dict[str, float]:
+    """p50, p95, p99, the largest and the first of some values; empty if there are none."""
+    found = np.asarray(list(values))
+    if not found.size:
+        return {}
+    p50, p95, p99 = np.percentile(found, [50, 95, 99])
+    return {
+        "p50": float(p50),
+        "p95": float(p95),
+        "p99": float(p99),
+        "max": float(found.max()),
+        "first": float(found[0]),
+    }
 
 
 class StageClock:

@@ -11,7 +11,7 @@ import numpy as np
 
 from chpnet_stream.comparison import MethodScore, compare_methods
 from chpnet_stream.errors import OutputError
-from chpnet_stream.mrd import flags
+from chpnet_stream.mrd.expected import Expected, expect
 from chpnet_stream.mrd.files import ScanFile
 from chpnet_stream.mrd.image_file import ImageFile
 from chpnet_stream.options import ReconstructionOptions
@@ -20,7 +20,6 @@ from chpnet_stream.scan.slices import Slice
 from chpnet_stream.scan.undersampling import undersample
 from chpnet_stream.session import Session, SessionImage
 
-POSITION_FIELDS = ("slice", "contrast", "phase", "repetition", "set")
 VOLUME_BYTES = 256 * 2**20
 """Images held back for the window of the first volume, at most."""
 
@@ -50,21 +49,6 @@ class OfflineJob:
     png: Path | None = None
     comparison: Path | None = None
     acceleration: int | None = None
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What the headers of the acquisitions announce.
-
-    Attributes:
-        images: Images of the whole scan.
-        positions: Slices and partitions at different places.
-        middle: Slice and partition in the middle of the scan.
-    """
-
-    images: int
-    positions: int
-    middle: tuple[int, int]
 
 
 @dataclass
@@ -140,19 +124,6 @@ def refuse_source(job: OfflineJob) -> None:
     """
     if job.out.exists() and job.source.exists() and job.out.samefile(job.source):
         raise OutputError(f"{job.out} is the scan itself; expected another name for the images")
-
-
-def expect(scan: ScanFile) -> Expected:
-    """Count the images to expect, from the counters of the image lines."""
-    seen: set[tuple[int, ...]] = set()
-    for heads in scan.heads():
-        index = heads["idx"][flags.is_image(heads["flags"])]
-        seen.update(zip(*(index[name].tolist() for name in POSITION_FIELDS), strict=True))
-    encoding = scan.header.encodings[0]
-    partitions = encoding.cropped(2) if encoding.is_3d else 1
-    slices = sorted({key[0] for key in seen}) or [0]
-    middle = (slices[len(slices) // 2], partitions // 2)
-    return Expected(len(seen) * partitions, len(slices) * partitions, middle)
 
 
 class _Pick:

@@ -21,6 +21,8 @@ UINT16_TOP = 32767
 """Largest stored value of uint16 images (below 2^15, so that readers with signed pixels agree)."""
 
 _DTYPES = {"float32": np.float32, "complex64": np.complex64, "uint16": np.uint16}
+_PARTS = {np.dtype(np.complex64): "<f4", np.dtype(np.complex128): "<f8"}
+"""How the ISMRMRD library stores complex pixels: real and imaginary parts of this type."""
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:
@@ -66,6 +68,8 @@ class ImageFile:
             images as unsigned integers, with one scale for the whole series: a stored value s
             stands for `RescaleSlope * s + RescaleIntercept`, both in the meta.
         overwrite: replace an existing file.
+        as_received: store images of a peer: pixels of any type, meta unchanged; where one series
+            has several shapes, in `image_<series>_2` and so on.
 
     Raises:
         OutputExistsError: the file exists and `overwrite` is not set.
@@ -80,6 +84,7 @@ class ImageFile:
         xml: bytes | str | None = None,
         dtype: str | None = None,
         overwrite: bool = False,
+        as_received: bool = False,
     ) -> None:
         if dtype not in (None, *_DTYPES):
             raise ConfigurationError(
@@ -90,7 +95,8 @@ class ImageFile:
         self._xml = xml.encode("utf-8") if isinstance(xml, str) else xml
         self._dtype = dtype
         self._overwrite = overwrite
-        self._series: dict[int, _Series] = {}
+        self._as_received = as_received
+        self._series: dict[Any, _Series] = {}
         self._file: Any = None
         self._refuse_existing()
         folder = self.path.parent
@@ -133,6 +139,10 @@ class ImageFile:
                     series.spool.close()
             self._temporary.unlink(missing_ok=True)
 
+    def save_as(self, path: Path) -> None:
+        """Take this name at the end instead, and replace what is there."""
+        self.path, self._overwrite = path, True
+
     def keep_waveforms(self, scan: ScanFile) -> int:
         """Copy the waveforms of the scan beside its images; returns their number.
 
@@ -157,11 +167,12 @@ class ImageFile:
             OutputError: another shape or type than the images before it in the series, or the
                 disk is full.
         """
-        data = np.asarray(image.data)
+        data = _stored_pixels(image)
         number = int(image.image_series_index)
-        series = self._series.get(number)
+        key: Any = (number, data.shape, data.dtype) if self._as_received else number
+        series = self._series.get(key)
         if series is None:
-            series = self._series[number] = self._begin(number, data)
+            series = self._series[key] = self._begin(number, data)
         if data.shape != series.shape or data.dtype != series.kind:
             raise OutputError(
                 f"image {series.stored} of series {number} is {data.dtype} {data.shape}, expected "
@@ -169,7 +180,7 @@ class ImageFile:
             )
         try:
             if series.spool is None:
-                self._store(series, image.getHead(), dict(image.meta), data)
+                self._store(series, image.getHead(), self._attributes(image), data)
             else:
                 series.spool.write(np.ascontiguousarray(data).tobytes())
                 series.top = float(np.max(data, initial=series.top))
@@ -183,8 +194,15 @@ class ImageFile:
     def _refuse_existing(self) -> None:
         refuse_existing(self.path, overwrite=self._overwrite)
 
+    def _attributes(self, image: Any) -> str:
+        """The meta as text; those of a received image as they came."""
+        raw = getattr(image, "unchanged", None) if self._as_received else None
+        if raw is not None:
+            return str(raw.rstrip(b"\0").decode("utf-8", "replace"))
+        return _meta_xml(dict(image.meta))
+
     def _begin(self, number: int, data: np.ndarray) -> _Series:
-        if data.dtype not in (np.float32, np.complex64):
+        if not self._as_received and data.dtype not in (np.float32, np.complex64):
             raise OutputError(f"images of type {data.dtype}: expected float32 or complex64")
         series = _Series(data.shape, data.dtype)
         stored = data.dtype
@@ -193,22 +211,25 @@ class ImageFile:
                 raise OutputError("complex images can't be stored as uint16; store magnitudes")
             stored = np.dtype(np.uint16)
             series.spool = tempfile.TemporaryFile(dir=self.path.parent)  # noqa: SIM115
-        series.group = _image_group(self._group, number, data.shape, stored)
+        name = f"image_{number}"
+        others = sum(existing.startswith(name + "_") for existing in self._group)
+        if name in self._group:
+            name = f"{name}_{others + 2}"
+        series.group = _image_group(self._group, name, data.shape, stored)
         return series
 
-    def _store(self, series: _Series, head: Any, meta: dict[str, Any], data: np.ndarray) -> None:
+    def _store(self, series: _Series, head: Any, text: str, data: np.ndarray) -> None:
         if series.stored == series.capacity:
             series.capacity = max(8, 2 * series.capacity)
             for name in ("header", "attributes", "data"):
                 series.group[name].resize(series.capacity, axis=0)
         at = series.stored
         record = head if isinstance(head, np.ndarray) else _head_record(head)
-        text = _meta_xml(meta)
         record["attribute_string_len"] = len(text.encode("utf-8"))
         series.group["header"][at] = record[0]
         series.group["attributes"][at] = text
-        if data.dtype == np.complex64:
-            data = np.ascontiguousarray(data).view([("real", "<f4"), ("imag", "<f4")])
+        if data.dtype in _PARTS:
+            data = np.ascontiguousarray(data).view(_compound(data.dtype))
         series.group["data"][at] = data.reshape(series.shape)
         series.stored += 1
 
@@ -234,7 +255,7 @@ class ImageFile:
             head["data_type"] = ismrmrd.DATATYPE_USHORT
             meta["RescaleSlope"] = f"{slope:.9g}"
             meta["RescaleIntercept"] = f"{series.bottom:.9g}"
-            self._store(series, head, meta, stored)
+            self._store(series, head, _meta_xml(meta), stored)
 
 
 def _head_record(head: Any) -> np.ndarray:
@@ -249,14 +270,25 @@ def _meta_xml(meta: dict[str, Any]) -> str:
     return str(ismrmrd.Meta(meta).serialize())
 
 
-def _image_group(parent: Any, number: int, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+def _compound(dtype: np.dtype) -> np.dtype:
+    part = _PARTS[dtype]
+    return np.dtype([("real", part), ("imag", part)])
+
+
+def _stored_pixels(image: Any) -> np.ndarray:
+    """Pixels in the type that the header names (the ismrmrd package has int32 as int64)."""
+    data = np.asarray(image.data)
+    return data.astype(np.int32) if data.dtype == np.int64 else data
+
+
+def _image_group(parent: Any, name: str, shape: tuple[int, ...], dtype: np.dtype) -> Any:
     """Empty, growing datasets in the layout of the ISMRMRD library."""
     import h5py
     from ismrmrd.hdf5 import image_header_dtype
 
-    if dtype == np.complex64:
-        dtype = np.dtype([("real", "<f4"), ("imag", "<f4")])
-    group = parent.create_group(f"image_{number}")
+    if dtype in _PARTS:
+        dtype = _compound(dtype)
+    group = parent.create_group(name)
     group.create_dataset("header", (0,), dtype=image_header_dtype, maxshape=(None,), chunks=(16,))
     text = h5py.special_dtype(vlen=str)
     group.create_dataset("attributes", (0,), dtype=text, maxshape=(None,), chunks=(16,))
