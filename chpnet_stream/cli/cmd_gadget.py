@@ -11,6 +11,7 @@ from chpnet_stream.cli.serving import (
     serving_options,
     start_server_log,
 )
+from chpnet_stream.cli.watching import Watching, watching_options
 from chpnet_stream.schema import EVERY
 
 
@@ -24,6 +25,7 @@ from chpnet_stream.schema import EVERY
     show_default=True,
     help="What the chain sends here: acquisitions; buffers or buckets; images or image arrays.",
 )
+@watching_options
 def command(
     port: int,
     host: str,
@@ -36,6 +38,7 @@ def command(
     patience: float,
     idle: float,
     threads: int | None,
+    watching: Watching,
 ) -> None:
     """Serve scans to Gadgetron chains with `<connect port="18000"/>`.
 
@@ -49,15 +52,17 @@ def command(
 
     defaults = default_properties(properties, model, engine)
     options = options_of(defaults)
-    start_server_log()
-    server = GadgetServer(
-        cast(Kind, kind),
-        host,
-        port,
-        workers=workers,
-        connections=connections,
-        defaults=defaults,
-        patience=patience,
-        idle=idle,
-    )
-    run_server(server, kind, options, threads, warm=kind != "images")
+    start_server_log(as_json=watching.log_json)
+    with watching.observers("gadget") as observers:
+        server = GadgetServer(
+            cast(Kind, kind),
+            host,
+            port,
+            workers=workers,
+            connections=connections,
+            defaults=defaults,
+            patience=patience,
+            idle=idle,
+            observers=observers,
+        )
+        run_server(server, kind, options, threads, warm=kind != "images")

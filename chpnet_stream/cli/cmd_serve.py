@@ -12,6 +12,7 @@ from chpnet_stream.cli.serving import (
     serving_options,
     start_server_log,
 )
+from chpnet_stream.cli.watching import Watching, watching_options
 
 
 @click.command("serve")
@@ -25,6 +26,7 @@ from chpnet_stream.cli.serving import (
 )
 @click.option("--list", "as_list", is_flag=True, help="List the configurations, and end.")
 @click.option("--json", "as_json", is_flag=True, help="Print that list as JSON.")
+@watching_options
 def command(
     port: int,
     host: str,
@@ -39,6 +41,7 @@ def command(
     aliases: tuple[str, ...],
     as_list: bool,
     as_json: bool,
+    watching: Watching,
 ) -> None:
     """Serve scans to MRD clients: FIRE, OpenRecon, `chpnet-stream send` and others.
 
@@ -59,15 +62,17 @@ def command(
 
     defaults = default_properties(properties, model, engine)
     options = options_of(defaults)
-    start_server_log()
-    server = MrdServer(
-        host,
-        port,
-        configurations=configurations,
-        workers=workers,
-        connections=connections,
-        defaults=defaults,
-        patience=patience,
-        idle=idle,
-    )
-    run_server(server, "MRD clients", options, threads)
+    start_server_log(as_json=watching.log_json)
+    with watching.observers("serve") as observers:
+        server = MrdServer(
+            host,
+            port,
+            configurations=configurations,
+            workers=workers,
+            connections=connections,
+            defaults=defaults,
+            patience=patience,
+            idle=idle,
+            observers=observers,
+        )
+        run_server(server, "MRD clients", options, threads)

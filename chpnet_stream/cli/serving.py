@@ -118,13 +118,20 @@ def default_properties(
     return found | {n: v for n, v in (("model", model), ("engine", engine)) if v is not None}
 
 
-def start_server_log() -> None:
-    """A server's log has times and tracebacks, unlike the one line of other commands."""
+def start_server_log(*, as_json: bool = False) -> None:
+    """A server's log has times and tracebacks, unlike the one line of other commands.
+
+    Args:
+        as_json: Write JSON, one object a line.
+    """
     import logging
     import sys
 
+    from chpnet_stream.json_log import JsonFormatter
+
     log = logging.StreamHandler(sys.stderr)
-    log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    words = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    log.setFormatter(JsonFormatter() if as_json else words)
     logger = logging.getLogger("chpnet_stream")
     logger.handlers = [log, *(h for h in logger.handlers if isinstance(h, logging.FileHandler))]
     logger.setLevel(min(logger.level or logging.INFO, logging.INFO))

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from chpnet_stream.metrics import percentiles
+
 EDGES_MS = (1, 2, 5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 750, 1000, 2000, 5000, 10000)
 """Upper edges of the histogram's bins in ms; one more bin is open."""
 
@@ -48,14 +50,10 @@ class Latencies:
             return {"count": 0}
         if self._told.get("count") != self.count:
             values = self._values[: min(self.count, self._values.size)]
-            p50, p95, p99 = np.percentile(values, [50, 95, 99])
+            known = percentiles(values) | {"first": self.first, "max": self.max}
             self._told = {
                 "count": self.count,
-                "first": _round(self.first),
-                "p50": _round(p50),
-                "p95": _round(p95),
-                "p99": _round(p99),
-                "max": _round(self.max),
+                **{name: round(float(value or 0.0), 2) for name, value in known.items()},
                 "histogram": {"edges_ms": list(EDGES_MS), "counts": list(self.histogram)},
             }
         return self._told
@@ -64,7 +62,3 @@ class Latencies:
         """Let go of the values; what was told stays."""
         self.told()
         self._values = np.empty(0, np.float32)
-
-
-def _round(value: Any) -> float:
-    return round(float(value), 2)
