@@ -90,6 +90,10 @@ class _Reader:
                 f"{self.path}: no well-formed XML: {expat.ErrorString(error.code)} in line "
                 f"{error.lineno}; a comment can't have two dashes in a row, and & is written &amp;"
             ) from error
+        except (ValueError, LookupError) as error:
+            raise ConfigurationError(
+                f"{self.path}: its encoding can't be read ({error}); write UTF-8"
+            ) from error
         if self.root is None:
             raise ConfigurationError(f"{self.path}: expected <configuration>, found nothing")
         return Document(self.root, "\n".join(self.comments))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,9 +19,13 @@ from chpnet_stream.errors import (
     TruncatedFileError,
 )
 from chpnet_stream.mrd.header import ScanHeader
+from chpnet_stream.mrd.promises import check_promises
 
 BLOCK_BYTES = 8 * 2**20
 """About so much sample data is read from the file at once."""
+
+DAMAGED = (OSError, RuntimeError, LookupError, ValueError, TypeError, MemoryError)
+"""What h5py raises at a damaged file, depending on where the damage is."""
 
 _NEEDED = ("flags", "number_of_samples", "active_channels", "idx")
 
@@ -47,12 +52,15 @@ class ScanFile:
         self.path = Path(path)
         self.group = group
         self._file = _open(self.path)
+        self._size = self.path.stat().st_size
         try:
-            self._group = self._find_group()
-            self.header = ScanHeader.from_xml(self._xml())
-            self._data = self._dataset("data")
-            self._waveforms = self._group.get("waveforms")
-            self.number_of_acquisitions = int(self._data.shape[0])
+            with self._reading(f"/{group}"):
+                self._group = self._find_group()
+                xml = self._xml()
+                self._data = self._dataset("data")
+                self._waveforms = self._group.get("waveforms")
+                self.number_of_acquisitions = int(self._data.shape[0])
+            self.header = ScanHeader.from_xml(xml)
             if self.number_of_acquisitions == 0:
                 raise EmptyScanError(
                     f"{self.path}: /{group}/data has 0 acquisitions, expected at least one"
@@ -99,10 +107,8 @@ class ScanFile:
             return 0
         import h5py
 
-        try:
+        with self._reading("the waveforms", (RuntimeError,)):
             h5py.h5o.copy(self._group.id, b"waveforms", group.id, b"waveforms")
-        except RuntimeError as error:
-            raise self._truncated("the waveforms", error) from error
         return self.number_of_waveforms
 
     def close(self) -> None:
@@ -113,7 +119,7 @@ class ScanFile:
         """Acquisition headers only, as structured arrays of up to `block` (ISMRMRD field names)."""
         for start in range(0, self.number_of_acquisitions, block):
             stop = min(start + block, self.number_of_acquisitions)
-            yield self._converted(self._read(self._data.fields("head"), start, stop))
+            yield self._converted(self._read(self._data, start, stop, "head"))
 
     def acquisitions(self, check: bool = True) -> Iterator[Any]:
         """All acquisitions in file order, as `ismrmrd.Acquisition`, data complex64 `coils samples`.
@@ -218,11 +224,10 @@ class ScanFile:
                 f"{self.path}: /{self.group} has no XML header 'xml', it has: {there}; "
                 "choose the group of a raw scan or convert the file again"
             )
-        try:
-            xml = self._group["xml"][()]
-        except (OSError, RuntimeError) as error:
-            raise self._truncated("the XML header", error) from error
-        value = xml.ravel()[0] if isinstance(xml, np.ndarray) and xml.size else xml
+        with self._reading("the XML header"):
+            xml = self._group["xml"]
+            # The first one alone: a damaged file may promise millions of them.
+            value = xml[(0,) * xml.ndim] if getattr(xml, "size", 0) else b""
         if isinstance(value, str):
             return value.encode("utf-8")
         if not isinstance(value, bytes):
@@ -230,7 +235,7 @@ class ScanFile:
         return value
 
     def _block_length(self) -> int:
-        head = self._read(self._data.fields("head"), 0, 1)[0]
+        head = self._read(self._data, 0, 1, "head")[0]
         size = 8 * int(head["number_of_samples"]) * int(head["active_channels"])
         return max(1, min(1024, BLOCK_BYTES // max(size, 1)))
 
@@ -238,18 +243,26 @@ class ScanFile:
         for start in range(0, int(dataset.shape[0]), length):
             yield start, self._read(dataset, start, min(start + length, int(dataset.shape[0])))
 
-    def _read(self, dataset: Any, start: int, stop: int) -> np.ndarray:
-        try:
-            return dataset[start:stop]
-        except (OSError, RuntimeError) as error:
-            raise self._truncated(f"acquisitions {start} to {stop - 1}", error) from error
+    def _read(self, dataset: Any, start: int, stop: int, field: str | None = None) -> np.ndarray:
+        with self._reading(f"acquisitions {start} to {stop - 1}"):
+            check_promises(dataset, start, stop, self._size, self.path)
+            return (dataset if field is None else dataset.fields(field))[start:stop]
 
-    def _truncated(self, what: str, error: Exception) -> TruncatedFileError:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return TruncatedFileError(
-            f"{self.path}: can't read {what} ({reason}); the file is cut off or damaged, "
-            "copy it again"
-        )
+    @contextmanager
+    def _reading(self, what: str, errors: tuple[type[Exception], ...] = DAMAGED) -> Iterator[None]:
+        """Tells what h5py says of a damaged file as an error of ours.
+
+        Raises:
+            TruncatedFileError: In place of `errors`.
+        """
+        try:
+            yield
+        except errors as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise TruncatedFileError(
+                f"{self.path}: can't read {what} ({reason}); the file is cut off or damaged, "
+                "copy it again"
+            ) from error
 
     def _converted(self, heads: np.ndarray) -> np.ndarray:
         """Headers in the package's packed layout, field by field (files differ in alignment)."""

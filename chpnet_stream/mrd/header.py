@@ -7,6 +7,7 @@ elements that the schema of 1.15 doesn't know). What was tolerated is listed in 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -15,6 +16,9 @@ from chpnet_stream.errors import HeaderError, UnsupportedScanError
 
 DEFAULT_NOISE_BANDWIDTH = 0.793
 """Relative receiver noise bandwidth where the header has none (the value Gadgetron assumes)."""
+
+LARGEST_MATRIX = 2**27
+"""Samples of one coil that a scan may have in an encoding (512 x 512 x 512)."""
 
 COUNTERS = ("average", "slice", "contrast", "phase", "repetition", "set", "segment")
 
@@ -86,10 +90,15 @@ class Encoding:
                 "with a non-Cartesian or EPI tool, or grid it first"
             )
         for name, space in (("encodedSpace", self.encoded), ("reconSpace", self.recon)):
+            size = " x ".join(map(str, space.matrix))
             if min(space.matrix) < 1:
-                size = " x ".join(map(str, space.matrix))
                 found.append(
                     f"{where}: {name} matrix is {size}, expected at least 1 in each; fix it"
+                )
+            elif math.prod(space.matrix) > LARGEST_MATRIX:
+                found.append(
+                    f"{where}: {name} matrix is {size}, expected at most {LARGEST_MATRIX:,} "
+                    "samples in all; fix the header"
                 )
         needed = ["kspace_encoding_step_1"] + ["kspace_encoding_step_2"] * self.is_3d
         for name in needed:

@@ -14,18 +14,11 @@ from chpnet_stream.mrd.header import (
     Space,
     Waveform,
 )
+from chpnet_stream.plain_xml import PlainXmlError, parse_plain_xml
 
 MAX_XML_BYTES = 16 * 2**20
-
-
-class _NoDoctype(ET.TreeBuilder):
-    """Builds the tree, and stops at a document type: with it come entities (bombs, file reads)."""
-
-    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        """Called at <!DOCTYPE."""
-        raise HeaderError(
-            f"the XML header declares a document type '{name}', expected none; remove the DOCTYPE"
-        )
+LARGEST_NUMBER = 2.0**62
+"""Largest number that a header may state; nothing in a scan comes near."""
 
 
 def _local(element: ET.Element) -> str:
@@ -41,10 +34,10 @@ def _parse(xml: bytes) -> ET.Element:
             f"the XML header has {len(raw)} bytes, expected at most {MAX_XML_BYTES}; is it one?"
         )
     try:
-        root = ET.fromstring(raw, parser=ET.XMLParser(target=_NoDoctype()))  # noqa: S314
-    except ET.ParseError as error:
+        root = parse_plain_xml(raw)
+    except PlainXmlError as error:
         raise HeaderError(
-            f"the header is not well-formed XML ({error}); it begins with {raw[:40]!r}"
+            f"expected the header as plain XML, but {error}; it begins with {raw[:40]!r}"
         ) from error
     if _local(root) != "ismrmrdHeader":
         raise HeaderError(f"the header's root is <{_local(root)}>, expected <ismrmrdHeader>")
@@ -60,6 +53,16 @@ def _child(element: ET.Element | None, name: str) -> ET.Element | None:
 
 def _children(element: ET.Element | None, name: str) -> list[ET.Element]:
     return [child for child in (element if element is not None else ()) if _local(child) == name]
+
+
+def _parsed(text: str, kind: type[int] | type[float]) -> int | float | None:
+    """A number, also where "3.0" stands for an integer; None if it is none."""
+    for read in (kind, float):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return None
 
 
 def _text(element: ET.Element | None, name: str) -> str | None:
@@ -206,15 +209,12 @@ class HeaderReader:
         text = _text(element, name)
         if text is None:
             return default
-        try:
-            return kind(text)
-        except ValueError:
-            try:
-                return kind(float(text))  # "3.0" where an integer belongs
-            except (ValueError, OverflowError):
-                raise HeaderError(
-                    f"the header says {name} = '{text}', expected a number; fix the header"
-                ) from None
+        value = _parsed(text, kind)
+        if value is None or not abs(value) <= LARGEST_NUMBER:  # NaN isn't
+            raise HeaderError(
+                f"the header says {name} = '{text[:40]}', expected a number; fix the header"
+            )
+        return kind(value)
 
     def _numbers(self, element: ET.Element | None, name: str) -> tuple[float, ...]:
         values = []

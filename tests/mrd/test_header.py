@@ -103,6 +103,9 @@ def test_missing_centre_is_taken_as_the_middle_and_noted():
         ("<ismrmrdHeader/>", "no <encoding>"),
         ("<ismrmrdHeader><encoding/></ismrmrdHeader>", "no <encodedSpace>"),
         (header_xml().replace("<x>64</x>", "<x>many</x>"), "x = 'many'"),
+        (header_xml().replace("<x>64</x>", f"<x>{'9' * 400}</x>"), "x = '999.*expected a number"),
+        (header_xml().replace("<x>64</x>", "<x>nan</x>"), "x = 'nan', expected a number"),
+        (header_xml().replace("<z>5</z>", "<z>inf</z>"), "z = 'inf', expected a number"),
     ],
 )
 def test_broken_headers(xml, says):
@@ -120,6 +123,29 @@ def test_broken_headers(xml, says):
 def test_document_types_are_refused(doctype):
     with pytest.raises(HeaderError, match="document type"):
         ScanHeader.from_xml(f"{doctype}<ismrmrdHeader>&b;</ismrmrdHeader>")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_document_types_are_refused_in_any_encoding(encoding):
+    text = '<!DOCTYPE a [<!ENTITY b "c">]><ismrmrdHeader>&b;</ismrmrdHeader>'
+    head = f'<?xml version="1.0" encoding="{encoding[:6]}"?>'
+    with pytest.raises(HeaderError, match="document type"):
+        ScanHeader.from_xml((head + text).encode(encoding))
+
+
+@pytest.mark.parametrize("encoding", ["utf-32", "utf-7", "klingon"])
+def test_encodings_that_nobody_reads_are_told(encoding):
+    xml = header_xml().replace(
+        '<?xml version="1.0"?>', f'<?xml version="1.0" encoding="{encoding}"?>'
+    )
+    with pytest.raises(HeaderError, match=r"can't be read|not well-formed"):
+        ScanHeader.from_xml(xml)
+
+
+def test_a_matrix_that_no_memory_holds_is_refused():
+    header = ScanHeader.from_xml(header_xml(nx=100_000, ny=100_000))
+    with pytest.raises(UnsupportedScanError, match="encodedSpace matrix is 200000 x 100000 x 1"):
+        header.check()
 
 
 def test_scanner_header(shared_data):

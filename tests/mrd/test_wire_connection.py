@@ -1,5 +1,6 @@
 """A conversation: how it begins, goes wrong and ends."""
 
+import os
 import socket
 import struct
 import threading
@@ -16,7 +17,7 @@ from chpnet_stream.errors import (
     PeerGoneError,
     ProtocolError,
 )
-from chpnet_stream.mrd.wire.byte_stream import BytesStream, FileStream, SocketStream
+from chpnet_stream.mrd.wire.byte_stream import BytesStream, PipeStream, SocketStream
 from chpnet_stream.mrd.wire.configuration import properties
 from chpnet_stream.mrd.wire.connection import Connection
 from chpnet_stream.mrd.wire.messages import (
@@ -63,8 +64,8 @@ def test_properties_in_both_spellings() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (b"<configuration>", "is no XML"),
-        (b'{"model": 1}', "is no XML"),
+        (b"<configuration>", "as plain XML, but it is not well-formed"),
+        (b'{"model": 1}', "as plain XML, but it is not well-formed"),
         (b"<!DOCTYPE a [<!ENTITY b 'c'>]><a/>", "document type"),
         (b"<a><property value='1'/></a>", "one without a name"),
         (
@@ -204,7 +205,7 @@ def test_what_comes_after_an_error_is_taken_for_a_while_only() -> None:
 def test_pipes(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(raw(Config(b""), HEADER, IMAGE, Close()))
     with (tmp_path / "in").open("rb") as source, (tmp_path / "out").open("wb") as sink:
-        connection = Connection(FileStream(source, sink), "mrd")
+        connection = Connection(PipeStream(source.fileno(), sink.fileno()), "mrd")
         connection.greet()
         for item in connection:
             connection.send(item)
@@ -213,6 +214,32 @@ def test_pipes(tmp_path: Path) -> None:
         with pytest.raises(PeerGoneError):
             connection.send(IMAGE)
     assert (tmp_path / "out").read_bytes() == raw(IMAGE, Close())
+
+
+def test_a_pipe_that_is_let_go_of_wakes_its_reader() -> None:
+    source, kept_open = os.pipe()
+    stream = PipeStream(source, kept_open)
+    timer = threading.Timer(0.05, stream.close)
+    timer.start()
+    with pytest.raises(PeerGoneError):
+        stream.read_into(memoryview(bytearray(1)))
+    timer.join()
+    os.close(source)
+    assert stream.is_dead()
+    os.close(kept_open)
+
+
+def test_a_pipe_that_nobody_reads_is_gone() -> None:
+    source, sink = os.pipe()
+    os.close(source)
+    nothing, silent = os.pipe()
+    stream = PipeStream(nothing, sink)
+    with pytest.raises(PeerGoneError, match="whatever reads our output has ended"):
+        stream.write([b"x"])
+    with pytest.raises(PeerGoneError):  # and nobody needs our input any more
+        stream.read_into(memoryview(bytearray(1)))
+    for fd in (sink, nothing, silent):
+        os.close(fd)
 
 
 def test_large_items_go_over_sockets_whole() -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import xml.etree.ElementTree as ElementTree
 
 from chpnet_stream.errors import ConfigurationError
+from chpnet_stream.plain_xml import PlainXmlError, parse_plain_xml
 
 NOTHING = re.compile(rb"\s*(<\?xml[^>]*\?>)?\s*")
 """A configuration without an element, as Gadgetron sends it where the chain has none."""
@@ -27,17 +27,12 @@ def properties(raw: bytes) -> dict[str, str]:
     raw = raw.rstrip(b"\0")
     if NOTHING.fullmatch(raw):
         return {}
-    if b"<!DOCTYPE" in raw:
-        raise ConfigurationError(
-            "the configuration has a document type declaration, expected plain <property> "
-            "elements; remove it"
-        )
     try:
-        root = ElementTree.fromstring(raw)  # noqa: S314 - no document type, so no entities
-    except ElementTree.ParseError as error:
+        root = parse_plain_xml(raw)
+    except PlainXmlError as error:
         raise ConfigurationError(
-            f"the configuration is no XML ({error}), expected <configuration> with <property> "
-            "elements; check the chain with `chpnet-stream chain`"
+            f"expected a <configuration> with <property> elements as plain XML, but {error}; check "
+            "the chain with `chpnet-stream chain`"
         ) from error
     found: dict[str, str] = {}
     for element in root.findall("property"):

@@ -1,0 +1,71 @@
+"""What the records of an ISMRMRD file promise, looked at before HDF5 takes memory for it.
+
+Samples lie in the file as arrays of variable length. For a damaged length HDF5 takes up to 16 GiB
+for one record, even where only its header is asked for; so the length is read first, as it lies
+there, and compared with the number of samples and channels beside it, and with the whole file.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from chpnet_stream.errors import TruncatedFileError
+
+MOST_BYTES = 2**30
+"""Samples of one record, as in `mrd.wire.limits.WireLimits.item_bytes`."""
+
+VALUE_BYTES = 4
+ARRAYS = {"traj": "trajectory values", "data": "values"}
+
+
+def check_promises(dataset: Any, start: int, stop: int, size: int, path: object) -> None:
+    """Refuse records that promise more than there can be.
+
+    Looks at files as the ISMRMRD libraries write them, with one uncompressed record in a chunk; of
+    others HDF5's own checks are all there is.
+
+    Args:
+        dataset: Acquisitions or waveforms (`h5py.Dataset`).
+        start: First record.
+        stop: The one behind the last.
+        size: Bytes of the file.
+        path: Of the file, for the message.
+
+    Raises:
+        TruncatedFileError: A record's samples are more than its header says, or its arrays larger
+            than the file, or than `MOST_BYTES`.
+    """
+    if dataset.chunks != (1,) or dataset.id.get_create_plist().get_nfilters():
+        return
+    records = dataset.dtype.fields
+    heads, offset = records["head"]
+    most_values = min(MOST_BYTES, size) // VALUE_BYTES
+    for number in range(start, stop):
+        _, raw = dataset.id.read_direct_chunk((number,))
+        if len(raw) < dataset.dtype.itemsize:
+            raise _damaged(path, number, f"{len(raw)} bytes", f"{dataset.dtype.itemsize} bytes")
+        head = np.frombuffer(raw, heads, 1, offset)[0]
+        for name, what in ARRAYS.items():
+            if name not in records:
+                continue
+            most = min(most_values, _values(head)) if name == "data" else most_values
+            (length,) = np.frombuffer(raw, "<u4", 1, records[name][1])
+            if length > most:
+                raise _damaged(path, number, f"{length} {what}", f"at most {most}")
+
+
+def _values(head: Any) -> int:
+    """Values that belong to an acquisition (complex samples are two) or a waveform."""
+    samples = int(head["number_of_samples"])
+    if "active_channels" in head.dtype.names:
+        return 2 * samples * int(head["active_channels"])
+    return samples * int(head["channels"])
+
+
+def _damaged(path: object, number: int, found: str, expected: str) -> TruncatedFileError:
+    return TruncatedFileError(
+        f"{path}: record {number} promises {found}, expected {expected} by its header; the file is "
+        "damaged, copy or convert it again"
+    )
