@@ -1,7 +1,7 @@
 // The right-hand column and the banner: the scan in words and numbers.
 import { el, pairs } from "./dom.js";
 import { histogram } from "./histogram.js";
-import { bytes, errorWords, fallbacks, lines, method, ms, number, plural, seconds, state, title } from "./words.js";
+import { bytes, errorWords, fallbacks, lines, method, ms, number, plural, seconds, state, time, title } from "./words.js";
 
 export function banner(scan) {
   if (!scan) return [el("span", { class: "state soft" }, "Waiting for a scan")];
@@ -12,7 +12,10 @@ export function banner(scan) {
   if (scan.outcome !== "waiting") {
     const expected = scan.expected.images ? ` of ${Math.max(scan.expected.images, scan.images)}` : "";
     parts.push(big(`${scan.images}${expected}`, "images"));
-    if (scan.latency_ms.count) parts.push(big(ms(scan.latency_ms.p95), "ms p95"));
+    if (scan.latency_ms.count) {
+      const [value, unit] = time(scan.latency_ms.p95);
+      parts.push(big(value, `${unit} p95`));
+    }
   }
   const notNetwork = fallbacks(scan);
   if (notNetwork) parts.push(big(String(notNetwork), "not as asked", "warn-text"));
@@ -39,20 +42,20 @@ function progress(scan) {
   const { expected, seen } = scan;
   const rows = [];
   const of = (have, want) => (want ? `${have} of ${Math.max(want, have)}` : String(have));
-  rows.push(["images", of(scan.images, expected.images)]);
   if (scan.baseline_images) rows.push(["conventional beside", String(scan.baseline_images)]);
   const names = { slice: "slices", contrast: "echoes", phase: "phases", repetition: "repetitions", set: "sets" };
   for (const [name, many] of Object.entries(names)) {
     if ((expected[name] ?? 1) > 1 || (seen[name] ?? 0) > 1) rows.push([many, of(seen[name] ?? 0, expected[name])]);
   }
   const came = lines(scan);
-  if (came) rows.push(["lines", expected.lines ? `${came} of at least ${expected.lines}` : String(came)]);
+  // What the limits promise is without calibration lines: it is passed where these are there.
+  if (came) rows.push(["lines", came < expected.lines ? `${came} of at least ${expected.lines}` : String(came)]);
   for (const kind of ["images", "image arrays", "waveforms", "noise"]) {
     if (scan.arrived[kind]) rows.push([kind === "noise" ? "noise lines" : `${kind} received`, String(scan.arrived[kind])]);
   }
   if (scan.queue_bytes > 1e6) rows.push(["waiting to be worked on", bytes(scan.queue_bytes)]);
   rows.push(["time", seconds(scan.seconds)]);
-  return section("Progress", meter(scan), pairs(rows));
+  return section("Progress", el("div", { class: "facts-meter" }, meter(scan) ?? ""), pairs(rows));
 }
 
 export function meter(scan) {
@@ -67,10 +70,13 @@ function latency(scan) {
   const told = scan.latency_ms;
   if (!told.count) return null;
   const deadline = scan.options.deadline_ms || 0;
-  const cell = (name, value) => el("div", { class: deadline && value > deadline ? "over" : "" }, el("b", {}, ms(value)), el("span", {}, name));
-  const rows = [["first image", `${ms(told.first)} ms`]];
+  const cell = (name, value) => {
+    const [shown, unit] = time(value);
+    return el("div", { class: deadline && value > deadline ? "over" : "" }, el("b", {}, shown), el("span", {}, `${name} ${unit}`));
+  };
+  const rows = [["first image", ms(told.first)]];
   if (deadline) rows.push(["deadline", `${number(deadline)} ms`], ["sent too late", String(scan.deadline_misses)]);
-  return section("Latency in ms: last readout to last byte sent",
+  return section("Latency, last readout to last byte",
     el("div", { class: "numbers" }, cell("p50", told.p50), cell("p95", told.p95), cell("p99", told.p99), cell("max", told.max)),
     histogram(told, deadline), pairs(rows));
 }
@@ -80,7 +86,7 @@ function quality(scan) {
   if (scan.residual.mean !== null) {
     rows.push(["residual, mean", number(scan.residual.mean)], ["residual, largest", number(scan.residual.largest)]);
   }
-  const marks = scan.fallbacks.map((f) => el("li", {}, `${plural(f.count, "image")} not as asked. ${f.first}`));
+  const marks = scan.fallbacks.map((f) => el("li", {}, `${plural(f.count, "image")}: ${f.first}`));
   if (scan.incomplete) marks.push(el("li", { class: "bad" }, `${plural(scan.incomplete, "image")} with lines missing`));
   if (!rows.length && !marks.length) return null;
   return section("How they were made", pairs(rows), el("ul", { class: "list" }, ...marks));
@@ -96,7 +102,7 @@ function image(scan, picture) {
     ["echo", picture.contrast || scan.expected.contrast > 1 ? String(picture.contrast) : ""],
     ["made by", method(picture.method)],
     ["residual", picture.residual === null ? "" : number(picture.residual)],
-    ["latency", picture.latency_ms === null ? "" : `${ms(picture.latency_ms)} ms${picture.late ? ", too late" : ""}`],
+    ["latency", picture.latency_ms === null ? "" : `${ms(picture.latency_ms)}${picture.late ? ", too late" : ""}`],
     ["lines missing", picture.missing_lines ? String(picture.missing_lines) : ""],
     ["matrix", `${picture.width} × ${picture.height}`],
     ["pixel", `${number(picture.pixel_mm[0])} × ${number(picture.pixel_mm[1])} mm`],

@@ -85,6 +85,7 @@ class Index {
     this.frames = new Map();
     this.beside = false;
     this.last = null;
+    this.window = null;
   }
 
   add(picture) {
@@ -94,6 +95,7 @@ class Index {
     this.values.contrast.add(contrast);
     this.values.set.add(set);
     this.values.slice.add(slice);
+    this.window ??= picture.window;  // of the first image: one for the whole scan
     if (picture.beside) this.beside = true;
     else if (!this.last || picture.number >= this.last.number) this.last = picture;
     if (!this.frames.has(frameKey(picture))) this.frames.set(frameKey(picture), [picture.repetition, picture.phase]);

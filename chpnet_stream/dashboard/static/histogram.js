@@ -14,7 +14,7 @@ export function histogram(latency, deadline) {
   }
   const shown = counts.slice(first, last + 1), most = Math.max(...shown), step = WIDTH / shown.length;
   const base = HEIGHT - FOOT, room = base - HEAD;
-  const label = `Latencies: ${latency.count}, median ${ms(latency.p50)} ms, 99 percent within ${ms(latency.p99)} ms`;
+  const label = `Latencies: ${latency.count}, median ${ms(latency.p50)}, 99 percent within ${ms(latency.p99)}`;
   const plot = svg("svg", { class: "plot", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label });
   shown.forEach((count, i) => {
     const low = first + i === 0 ? 0 : edges[first + i - 1];

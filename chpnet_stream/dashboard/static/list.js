@@ -39,8 +39,8 @@ function fill(button, scan) {
   const count = scan.expected.images && scan.outcome === "running" ? `${scan.images} of ${scan.expected.images} images` : plural(scan.images, "image");
   const short = { Failed: "failed", Running: "running", Done: "done" }[word] ?? (kind === "bad" ? "peer gone" : kind === "warn" ? "done" : "connected");
   button.replaceChildren(
-    el("span", { class: "title" }, el("b", {}, title(scan)), el("span", { class: "soft" }, clock(scan.opened_at))),
-    el("span", { class: "sub" }, `${short}, ${count}`),
+    el("b", { class: "title" }, title(scan)),
+    el("span", { class: "sub" }, `${clock(scan.opened_at)} ${short}, ${count}`),
     notes.length ? el("div", { class: "sub warn-text" }, notes.join(", ")) : "",
     scan.error ? el("span", { class: "why" }, errorWords(scan)) : "",
     scan.outcome === "running" ? meter(scan) ?? "" : "",

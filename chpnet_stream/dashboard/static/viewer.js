@@ -2,11 +2,12 @@
 import { $, el, setText } from "./dom.js";
 import { frameKey } from "./feed.js";
 import { paint, paintDifference } from "./pixels.js";
-import { method, ms, number } from "./words.js";
+import { method, ms, number, plural } from "./words.js";
 
 const SMALLEST_TILE = 104;
 const MOST_PLACEHOLDERS = 256;
 const CLICK_PIXELS = 4;
+const CAPTION = 20, LARGE_CAPTION = 28;
 const AHEAD = 8;
 
 export class Viewer {
@@ -15,7 +16,7 @@ export class Viewer {
     this.pixels = pixels;
     this.changed = changed;
     this.mode = "montage";
-    this.drag = "window";
+    this.moves = false;
     this.gain = 5;
     this.zoom = 1;
     this.pan = [0, 0];
@@ -77,8 +78,7 @@ export class Viewer {
 
   window() {
     if (this.view.window) return this.view.window;
-    const first = this.picture(this.slice()) ?? this.index.last;
-    return first?.window ?? [0.5, 1];
+    return this.index.window ?? [0.5, 1];
   }
 
   limits() {
@@ -93,7 +93,7 @@ export class Viewer {
     const wanted = [];
     const draw = { montage: () => this.montage(wanted), cine: () => this.cine(wanted), compare: () => this.compare(wanted) };
     if (!this.scan) this.note("No scan has come yet. This page shows the images of each as they are sent.");
-    else if (!this.index.last && !(this.mode === "montage" && this.scan.expected.slice)) this.note(this.nothing());
+    else if (!this.index.last && !(this.mode === "montage" && this.scan.expected.slice && this.scan.outcome === "running")) this.note(this.nothing());
     else draw[this.mode]();
     this.pixels.want(wanted);
   }
@@ -114,10 +114,10 @@ export class Viewer {
     const slices = this.slices(), chosen = this.slice();
     const shape = this.shape(this.index.last);
     const { columns, width, scrolls } = this.fit(slices.length, shape);
-    this.place(slices.map((slice) => `s${slice}`), columns, scrolls, columns === 1 && slices.length === 1);
+    this.place(slices.map((slice) => `s${slice}`), columns, scrolls, slices.length === 1);
     for (const slice of slices) {
       const picture = this.picture(slice);
-      this.tile(`s${slice}`, picture, { width, shape, slice, chosen: slice === chosen, label: `slice ${slice}`, empty: this.scan.outcome === "running" ? `slice ${slice}` : `no slice ${slice}` });
+      this.tile(`s${slice}`, picture, { width, shape, slice, chosen: slice === chosen, label: width < 130 ? String(slice) : `slice ${slice}`, empty: this.scan.outcome === "running" ? `slice ${slice}` : `no slice ${slice}` });
       if (picture) wanted.push(picture);
     }
     wanted.sort((a, b) => b.number - a.number);
@@ -142,7 +142,7 @@ export class Viewer {
     const shape = this.shape(network ?? this.index.last), { columns, width } = this.fit(3, shape);
     this.place(["network", "baseline", "difference"], columns, false, true);
     const name = network ? method(network.method) : "network";
-    this.tile("network", network, { width, shape, slice, label: `${name}, ${this.label(slice, network)}`, empty: "not there" });
+    this.tile("network", network, { width, shape, slice, label: `${name}, slice ${slice}`, empty: "not there" });
     this.tile("baseline", baseline, { width, shape, slice, label: baseline ? method(baseline.method) : "conventional", empty: "not there" });
     const same = network && baseline && network.width === baseline.width && network.height === baseline.height;
     this.tile("difference", same ? network : null, { width, shape, slice, against: baseline, label: `difference × ${this.gain}`, empty: network && baseline ? "other matrix: no difference" : "not there" });
@@ -182,10 +182,11 @@ export class Viewer {
   // Columns and width of tiles, so that all are seen, and as large as can be.
   fit(count, shape) {
     const room = [this.stage.clientWidth - 10, this.stage.clientHeight - 10];
+    const caption = this.mode === "montage" && count > 1 ? CAPTION : LARGE_CAPTION;
     let best = { columns: 1, width: 0, scrolls: false };
     for (let columns = 1; columns <= count; columns++) {
       const rows = Math.ceil(count / columns);
-      const width = Math.min((room[0] - 4 * (columns - 1)) / columns, ((room[1] - 4 * (rows - 1)) / rows) * shape);
+      const width = Math.min((room[0] - 4 * (columns - 1)) / columns, ((room[1] - 4 * (rows - 1)) / rows - caption) * shape);
       if (width > best.width) best = { columns, width, scrolls: false };
     }
     if (best.width >= SMALLEST_TILE || count === 1) return best;
@@ -208,7 +209,8 @@ export class Viewer {
     const tile = this.tiles.get(key), { root, canvas } = tile;
     tile.slice = slice;
     root.style.setProperty("width", `${width}px`);
-    root.style.setProperty("height", `${width / shape}px`);
+    tile.image.style.setProperty("height", `${width / shape}px`);
+    tile.image.style.setProperty("flex", "none");
     const marks = picture && !against ? flags(picture) : [];
     const worst = marks.some(([, kind]) => kind === "bad") ? "bad" : marks.length ? "warn" : "";
     root.className = `tile ${picture ? "" : "empty"} ${worst} ${chosen ? "chosen" : ""}`;
@@ -216,12 +218,11 @@ export class Viewer {
     setText(tile.empty, picture ? "" : empty);
     setText(tile.label, picture ? label : "");
     for (const side of ["left", "right", "top", "bottom"]) setText(tile.edges[side], picture?.edges[side] ?? "");
-    const words = marks.map(([text, kind]) => `${kind}${text}`).join("|");
-    if (tile.marks !== words) {
-      tile.marks = words;
-      tile.flags.replaceChildren(...marks.map(([text, kind]) => el("span", { class: `flag ${kind}` }, text)));
-    }
-    setText(tile.foot, picture && !against ? foot(picture, width) : "");
+    const words = marks.map(([text]) => text).join(", ");
+    setText(tile.flags, width < 330 ? marks.map(([, , short]) => short).join(", ") : words);
+    tile.flags.hidden = !words;
+    setText(tile.foot, picture && !against && (!words || width > 330) ? foot(picture, width) : "");
+    root.title = words;
     root.setAttribute("aria-label", picture ? [label, ...marks.map(([text]) => text)].join(", ") : empty);
     if (!picture) { tile.painted = ""; return; }
     const [low, high] = this.limits();
@@ -313,12 +314,12 @@ export class Viewer {
   controls() {
     const { view } = this;
     document.querySelectorAll("[data-mode]").forEach((b) => radio(b, b.dataset.mode === this.mode));
-    document.querySelectorAll("[data-drag]").forEach((b) => radio(b, b.dataset.drag === this.drag));
+    $("move").setAttribute("aria-pressed", String(this.moves));
     const [centre, width] = this.window();
     for (const [id, value] of [["centre", centre], ["width", width]]) {
       if (document.activeElement !== $(id)) $(id).value = number(value);
     }
-    setText($("zoom"), `${Math.round(100 * this.zoom)}%`);
+    setText($("fit"), `${Math.round(100 * this.zoom)}%`);
     $("gain-group").hidden = this.mode !== "compare";
     choices("contrast", this.index.sorted("contrast"), this.contrast());
     choices("set", this.index.sorted("set"), this.set());
@@ -341,7 +342,7 @@ export class Viewer {
 
   listen() {
     document.querySelectorAll("[data-mode]").forEach((b) => b.addEventListener("click", () => this.setMode(b.dataset.mode)));
-    document.querySelectorAll("[data-drag]").forEach((b) => b.addEventListener("click", () => { this.drag = b.dataset.drag; this.changed(); }));
+    $("move").addEventListener("click", () => { this.moves = !this.moves; this.changed(); });
     const number2 = () => this.setWindow(parseFloat($("centre").value), parseFloat($("width").value));
     for (const id of ["centre", "width"]) $(id).addEventListener("change", number2);
     $("auto").addEventListener("click", () => { this.view.window = null; this.changed(); });
@@ -381,7 +382,7 @@ export class Viewer {
     if (!this.tileOf(event) || event.button > 1) return;
     this.pointers.set(event.pointerId, [event.clientX, event.clientY]);
     if (this.pointers.size > 1) { this.gesture = { kind: "pinch", gap: this.gap(), zoom: this.zoom }; return; }
-    const move = this.drag === "move" || event.shiftKey || event.button === 1;
+    const move = this.moves || event.shiftKey || event.button === 1;
     if (this.stage.classList.contains("scrolls") && event.pointerType === "touch" && !move) return;
     this.gesture = { kind: move ? "move" : "window", tile: this.tileOf(event), from: [event.clientX, event.clientY], window: this.window(), pan: [...this.pan], far: false };
     this.stage.setPointerCapture(event.pointerId);
@@ -433,7 +434,7 @@ export class Viewer {
     const tile = this.tileOf(event);
     if (!tile || (this.stage.classList.contains("scrolls") && !event.ctrlKey)) return;
     event.preventDefault();
-    const box = tile.root.getBoundingClientRect();
+    const box = tile.image.getBoundingClientRect();
     const about = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.width];
     this.setZoom(this.zoom * Math.exp(-event.deltaY / 400), about);
   }
@@ -466,28 +467,29 @@ function next(values, now, by, wrap) {
   return values[wrap ? (to + values.length) % values.length : Math.min(values.length - 1, Math.max(0, to))];
 }
 
-// What is to be marked of an image: text and class.
+// What is to be marked of an image: text, class, and the text where there is little room.
 function flags(picture) {
   const found = [];
-  if (picture.missing_lines) found.push([`${picture.missing_lines} lines missing`, "bad"]);
-  if (!picture.finite) found.push(["NaN or infinite pixels", "bad"]);
-  if (picture.fallback) found.push([`${method(picture.method)}: ${picture.fallback.split(":")[0]}`, "warn"]);
-  if (picture.late) found.push(["sent too late", "warn"]);
+  if (picture.missing_lines) found.push([`${plural(picture.missing_lines, "line")} missing`, "bad", `−${plural(picture.missing_lines, "line")}`]);
+  if (!picture.finite) found.push(["NaN or infinite pixels", "bad", "NaN"]);
+  if (picture.fallback) found.push([`${method(picture.method)}: ${picture.fallback.split(":")[0]}`, "warn", method(picture.method)]);
+  if (picture.late) found.push([`sent after ${ms(picture.latency_ms)}`, "warn", "late"]);
   return found;
 }
 
 function foot(picture, width) {
   const parts = [];
-  if (picture.residual !== null) parts.push(width < 150 ? `res ${picture.residual.toFixed(3)}` : `residual ${picture.residual.toFixed(3)}`);
-  if (picture.latency_ms !== null && width >= 150) parts.push(`${ms(picture.latency_ms)} ms`);
+  if (picture.residual !== null && width > 200) parts.push(`residual ${picture.residual.toFixed(3)}`);
+  if (picture.latency_ms !== null) parts.push(ms(picture.latency_ms));
   return parts.join(", ");
 }
 
 function makeTile(key) {
-  const tile = { canvas: el("canvas", { width: 1, height: 1 }), label: el("figcaption"), flags: el("div", { class: "flags" }),
-    foot: el("span", { class: "foot" }), empty: el("span"), edges: {}, painted: "", marks: "" };
+  const tile = { canvas: el("canvas", { width: 1, height: 1 }), label: el("span"), flags: el("span", { class: "flags" }),
+    foot: el("span", { class: "foot" }), empty: el("span"), edges: {}, painted: "" };
   for (const side of ["left", "right", "top", "bottom"]) tile.edges[side] = el("span", { class: `edge ${side}` });
-  tile.root = el("figure", { class: "tile", "data-tile": key, role: "img" }, tile.canvas, tile.empty, tile.label, ...Object.values(tile.edges), tile.flags, tile.foot);
+  tile.image = el("div", { class: "image" }, tile.canvas, tile.empty, ...Object.values(tile.edges));
+  tile.root = el("figure", { class: "tile", "data-tile": key, role: "img" }, tile.image, el("figcaption", {}, tile.label, tile.flags, tile.foot));
   return tile;
 }
 

@@ -4,12 +4,15 @@ export const METHODS = { chpnet: "network", "cg-sense": "CG-SENSE", "zero-filled
 
 export const method = (name) => METHODS[name] ?? name;
 
-export function ms(value) {
-  if (value === null || value === undefined) return "–";
-  if (value >= 9999.5) return `${(value / 1000).toFixed(0)} s`;
-  if (value >= 1999.5) return `${(value / 1000).toFixed(1)} s`;
-  return value < 9.95 ? value.toFixed(1) : value.toFixed(0);
+// A time in ms as number and unit.
+export function time(value) {
+  if (value === null || value === undefined) return ["–", ""];
+  if (value >= 9999.5) return [(value / 1000).toFixed(0), "s"];
+  if (value >= 1999.5) return [(value / 1000).toFixed(1), "s"];
+  return [value < 9.95 ? value.toFixed(1) : value.toFixed(0), "ms"];
 }
+
+export const ms = (value) => time(value).join(" ").trim();
 
 export function bytes(value) {
   if (value < 1e3) return `${value} B`;
