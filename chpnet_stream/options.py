@@ -35,7 +35,10 @@ class ReconstructionOptions(BaseModel):
 
     method: Literal["chpnet", "cg-sense", "zero-filled", "rss"] = _as_described("method")
     model: str = _as_described("model")
-    engine: Literal["auto", "onnx", "pytorch"] = _as_described("engine")
+    engine: Literal["auto", "onnx", "openvino", "pytorch", "tensorrt", "tensorrt-rtx"] = (
+        _as_described("engine")
+    )
+    precision: Literal["auto", "fp32", "fp16", "bf16", "int8"] = _as_described("precision")
     deadline_ms: float = _as_described("deadline_ms")
     on_error: Literal["fallback", "error", "baseline-only"] = _as_described("on_error")
     send_baseline: bool = _as_described("send_baseline")

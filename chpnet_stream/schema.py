@@ -85,8 +85,18 @@ SETTINGS = {
         Setting(
             "engine",
             "auto",
-            "Inference engine. auto: PyTorch on a GPU, ONNX Runtime on a CPU.",
-            choices=("auto", "onnx", "pytorch"),
+            "Inference engine. auto: on a GPU TensorRT where plans are ready, else PyTorch; on a "
+            "CPU PyTorch in bf16 where the CPU has it, else ONNX Runtime. tensorrt and "
+            "tensorrt-rtx make missing plans, and fall back to PyTorch on the GPU, then to the "
+            "CPU.",
+            choices=("auto", "onnx", "openvino", "pytorch", "tensorrt", "tensorrt-rtx"),
+        ),
+        Setting(
+            "precision",
+            "auto",
+            "Arithmetic of the denoisers; data consistency is float32 always. auto: fp16 for "
+            "TensorRT, bf16 for PyTorch and OpenVINO on a CPU that has it, else fp32.",
+            choices=("auto", "fp32", "fp16", "bf16", "int8"),
         ),
         Setting(
             "deadline_ms",

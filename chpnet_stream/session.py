@@ -89,7 +89,8 @@ class Session:
         self.assembler = SliceAssembler(header)
         self.noise = NoiseScan(header.noise_bandwidth)
         if engine is None and self.options.method == "chpnet":
-            engine = make_engine(self.options.engine, find_model(self.options.model))
+            model = find_model(self.options.model)
+            engine = make_engine(self.options.engine, model, precision=self.options.precision)
         if engine is not None and engine.card.student.task != "kspace":
             raise ModelError(
                 f"model {engine.card.name} is for the task '{engine.card.student.task}', expected "
@@ -122,7 +123,11 @@ class Session:
         """
         if int(item.flags) & flags.NOISE:
             self.noise.add(item)
-        return [self._reconstruct(s) for s in self.assembler.feed(item, received_at)]
+        made = [self._reconstruct(s) for s in self.assembler.feed(item, received_at)]
+        growing = self.assembler.growing
+        if growing is not None and self.prepare is None and self.options.method != "rss":
+            self.reconstructor.grow(growing)
+        return made
 
     def end_block(self) -> list[SessionImage]:
         """Images of the slices that are open: whoever gathered their lines says they are whole."""
@@ -136,7 +141,7 @@ class Session:
         """
         for data in self.assembler.flush():
             yield self._reconstruct(data)
-        self.reconstructor.runner.close()
+        self.reconstructor.close()
         if self._number == 0:
             counts = ", ".join(f"{n} {what}" for what, n in self.assembler.counts.items())
             raise EmptyScanError(

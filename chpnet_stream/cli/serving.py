@@ -191,7 +191,7 @@ def _warm(
     if threads is not None:
         torch.set_num_threads(threads)
     if warm and options.method == "chpnet":
-        engine = server.engines.get(options.model, options.engine)
+        engine = server.engines.get(options.model, options.engine, options.precision)
         if engine.card.student.task == "kspace":
             warm_up(engine, WARM_MATRIX, WARM_MATRIX)
 

@@ -1,4 +1,4 @@
-"""Which engine runs: the one asked for, or the best that this machine has."""
+"""Which engine runs, in which precision: the one asked for, or the best that this machine has."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from typing import Literal, get_args
 
 import torch
 
+from chpnet_stream.engines.allowed import PLAN_ENGINES, PRECISIONS, check_allowed
 from chpnet_stream.engines.engine import Engine
-from chpnet_stream.errors import EngineError
+from chpnet_stream.engines.processor import has_bfloat16
+from chpnet_stream.errors import ConfigurationError, EngineError
+from chpnet_stream.near import hint
 from chpnet_stream.network.weights import Model
 
-EngineName = Literal["auto", "onnx", "pytorch"]
+EngineName = Literal["auto", "onnx", "openvino", "pytorch", "tensorrt", "tensorrt-rtx"]
 ENGINES: tuple[str, ...] = get_args(EngineName)
 
 logger = logging.getLogger(__name__)
@@ -22,31 +25,112 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def make_engine(name: str, model: Model, device: torch.device | None = None) -> Engine:
+def make_engine(
+    name: str, model: Model, device: torch.device | None = None, precision: str = "auto"
+) -> Engine:
     """Load a model into an engine.
 
     Args:
-        name: "auto" takes PyTorch on a GPU and ONNX Runtime on a CPU, and tells by a warning
-            when it must take another than that; a name takes that engine or fails.
+        name: "auto" takes, on a GPU, TensorRT plans that are there already, else PyTorch; on a CPU
+            PyTorch in bf16 where the CPU has such instructions, else ONNX Runtime; and tells by a
+            warning when it must take another than that. `tensorrt` and `tensorrt-rtx` fall back to
+            PyTorch on the GPU and then to ONNX Runtime, by a warning and by the engine's name.
+            Another name takes that engine or fails.
         model: The model.
         device: Device of the PyTorch engine and of "auto"; by default the GPU if there is one.
+        precision: Of the denoisers (`engines.allowed`); "auto" is fp16 for TensorRT; bf16 for
+            PyTorch and OpenVINO on a CPU that has such instructions; else fp32.
 
     Raises:
         EngineError: If the engine is unknown or can't be used here.
+        ConfigurationError: If the engine doesn't have this precision.
         ModelError: If the model's files are damaged.
     """
-    from chpnet_stream.engines.onnx import OnnxEngine
-    from chpnet_stream.engines.pytorch import PyTorchEngine
-
+    if name not in ENGINES:
+        raise EngineError(f"expected an engine of {', '.join(ENGINES)}, found '{name}'")
+    if precision not in ("auto", *PRECISIONS):
+        known = ("auto", *PRECISIONS)
+        raise ConfigurationError(f"no precision '{precision}'; {hint(precision, known)}")
     device = device or default_device()
-    if name == "pytorch" or (name == "auto" and device.type != "cpu"):
-        return PyTorchEngine(model, device)
-    if name == "onnx":
-        return OnnxEngine(model)
-    if name == "auto":
+    if name in PLAN_ENGINES:
+        return _with_plans(name, model, device, precision)
+    if name != "auto":
+        return _named(name, model, device, precision)
+    return _on_cpu(model, precision) if device.type == "cpu" else _on_gpu(model, device, precision)
+
+
+def _named(name: str, model: Model, device: torch.device, precision: str) -> Engine:
+    """An engine that needs no plans, at its word."""
+    target = device.type if name == "pytorch" else "cpu"
+    if precision == "auto":
+        quick = name in ("pytorch", "openvino") and target == "cpu" and has_bfloat16()
+        precision = "bf16" if quick else "fp32"
+    check_allowed(name, precision, target)
+    if name == "pytorch":
+        from chpnet_stream.engines.pytorch import PyTorchEngine
+
+        return PyTorchEngine(model, device, precision=precision)
+    if name == "openvino":
+        from chpnet_stream.engines.openvino import OpenVinoEngine
+
+        return OpenVinoEngine(model, precision=precision)
+    from chpnet_stream.engines.onnx import OnnxEngine
+
+    return OnnxEngine(model, precision=precision)
+
+
+def _on_cpu(model: Model, precision: str) -> Engine:
+    cpu = torch.device("cpu")
+    if precision == "bf16" or (precision == "auto" and has_bfloat16()):
+        return _named("pytorch", model, cpu, "bf16")
+    precision = "fp32" if precision == "auto" else precision
+    try:
+        return _named("onnx", model, cpu, precision)
+    except EngineError as error:
+        if precision != "fp32":
+            raise
+        logger.warning("%s; using PyTorch on the CPU instead", error)
+        return _named("pytorch", model, cpu, precision)
+
+
+def _on_gpu(model: Model, device: torch.device, precision: str) -> Engine:
+    """TensorRT where a plan is ready: making one may take minutes, which only a name asks for."""
+    from chpnet_stream.engines.tensorrt import TensorRTEngine
+
+    for name in PLAN_ENGINES:
         try:
-            return OnnxEngine(model)
-        except EngineError as error:
-            logger.warning("%s; using PyTorch on the CPU instead", error)
-            return PyTorchEngine(model, device)
-    raise EngineError(f"expected an engine of {', '.join(ENGINES)}, found '{name}'")
+            wanted = _plan_precision(precision)
+            return TensorRTEngine(model, device, package=name, precision=wanted, build=False)
+        except (EngineError, ConfigurationError) as error:
+            logger.info("%s", error)
+    if precision not in ("auto", "fp32"):
+        raise EngineError(
+            f"expected plans of precision {precision} for engine auto on a GPU, found none; make "
+            "them by `chpnet-train compile`, or ask for engine tensorrt"
+        )
+    return _named("pytorch", model, device, "fp32")
+
+
+def _with_plans(name: str, model: Model, device: torch.device, precision: str) -> Engine:
+    """TensorRT, else PyTorch on the GPU, else what a CPU has in fp32: each step is told."""
+    from chpnet_stream.engines.tensorrt import TensorRTEngine
+
+    try:
+        return TensorRTEngine(model, device, package=name, precision=_plan_precision(precision))
+    except EngineError as error:
+        reason = str(error)
+    other: Engine | None = None
+    if device.type == "cuda":
+        try:
+            other = _named("pytorch", model, device, "fp32")
+        except (EngineError, RuntimeError) as error:
+            reason += f"; {error}"
+    if other is None:
+        other = _on_cpu(model, "fp32")
+    other.name = f"{other.name} (instead of {name})"
+    logger.warning("%s; %s is used instead", reason, other.name)
+    return other
+
+
+def _plan_precision(precision: str) -> str:
+    return "fp16" if precision == "auto" else precision

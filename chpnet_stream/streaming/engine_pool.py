@@ -21,28 +21,30 @@ class EnginePool:
 
     def __init__(self, most: int = MOST_ENGINES) -> None:
         self.most = most
-        self._engines: OrderedDict[tuple[str, str], Engine] = OrderedDict()
+        self._engines: OrderedDict[tuple[str, str, str], Engine] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, model: str, engine: str) -> Engine:
+    def get(self, model: str, engine: str, precision: str = "auto") -> Engine:
         """The engine of a model, loaded by the first who asks; the others wait meanwhile.
 
         Args:
             model: Name of an installed model, or the path of a card.
             engine: Name of an engine, or "auto".
+            precision: Of its arithmetic, or "auto".
 
         Raises:
             ModelError, EngineError: If it can't be loaded.
         """
+        key = (model, engine, precision)
         with self._lock:
-            found = self._engines.get((model, engine))
+            found = self._engines.get(key)
             if found is None:
                 from chpnet_stream.engines.choice import make_engine
                 from chpnet_stream.network.weights import find_model
 
-                found = make_engine(engine, find_model(model))
-                self._engines[model, engine] = found
+                found = make_engine(engine, find_model(model), precision=precision)
+                self._engines[key] = found
                 while len(self._engines) > self.most:
                     self._engines.popitem(last=False)
-            self._engines.move_to_end((model, engine))
+            self._engines.move_to_end(key)
             return found

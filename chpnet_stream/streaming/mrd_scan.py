@@ -206,7 +206,11 @@ class MrdScan(Scan):
             from chpnet_stream.session import Session
 
             with self.turn():
-                Session(header, options, self.engines.get(options.model, options.engine))
+                Session(
+                    header,
+                    options,
+                    self.engines.get(options.model, options.engine, options.precision),
+                )
         except ChpnetError as error:  # whoever needs it will say so
             logger.debug("%s: not warmed up: %s", self.name, error)
 

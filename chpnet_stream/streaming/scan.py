@@ -141,7 +141,7 @@ class Scan:
         engine = None
         with self.turn():
             if options.method == "chpnet":
-                engine = self.engines.get(options.model, options.engine)
+                engine = self.engines.get(options.model, options.engine, options.precision)
             session = Session(self.connection.header, options, engine)
         session.turn = self.turn
         self.watch.live.metrics = session.metrics
@@ -175,7 +175,7 @@ class Scan:
                     "`chpnet-stream models`)"
                 )
             name = fit[0]
-        found = Enhancer(self.engines.get(name, options.engine))
+        found = Enhancer(self.engines.get(name, options.engine, options.precision))
         found.turn = self.turn
         return found
 

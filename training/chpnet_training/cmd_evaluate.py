@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chpnet_stream.cli.formatter import show, show_list
+from chpnet_stream.schema import SETTINGS
 
 if TYPE_CHECKING:
     from chpnet_training.evaluation import Evaluation
@@ -52,7 +53,7 @@ SHOWN = (
 )
 @click.option(
     "--engine",
-    type=click.Choice(["auto", "onnx", "pytorch"]),
+    type=click.Choice(SETTINGS["engine"].choices),
     default="auto",
     show_default=True,
     help="Inference engine.",

@@ -1,0 +1,24 @@
+"""What the CPU can do."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+"""As Linux names the instructions on x86 and on ARM."""
+
+
+@functools.cache
+def has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the CPU multiplies bfloat16 numbers itself; where it can't be told, it doesn't.
+
+    Args:
+        cpuinfo: What Linux says of it.
+    """
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    found = (line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Feat")))
+    return any(BFLOAT16_FLAGS & set(names) for names in found)

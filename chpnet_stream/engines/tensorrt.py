@@ -1,0 +1,300 @@
+"""TensorRT and TensorRT for RTX: the denoisers as plans, everything around them in PyTorch."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from chpnet_stream.engines.allowed import check_allowed
+from chpnet_stream.engines.cuda_runner import CudaRunner
+from chpnet_stream.engines.engine import Problem, run_network
+from chpnet_stream.engines.graphs import replace_denoisers
+from chpnet_stream.engines.half import half_graph
+from chpnet_stream.engines.plan_builder import PlanBuilder, timing_file
+from chpnet_stream.engines.plan_key import PlanKey, PlanShapes
+from chpnet_stream.engines.plan_store import PlanStore, plan_cache, write_whole
+from chpnet_stream.engines.pytorch import PyTorchEngine
+from chpnet_stream.engines.tensorrt_package import TensorRTPackage, load_package
+from chpnet_stream.errors import EngineError
+from chpnet_stream.network.chpnet import Student
+from chpnet_stream.network.denoiser import Denoiser
+from chpnet_stream.network.weights import Model, load_student
+
+DEFAULT_SHAPES = ("1x64x64", "1x256x256", "4x512x512")
+"""Smallest, usual and largest input of plans that are made when an engine is loaded."""
+
+logger = logging.getLogger(__name__)
+
+
+def target_of(device: torch.device) -> str:
+    """Compute capability of a GPU, as `sm_86`."""
+    major, minor = torch.cuda.get_device_capability(device)
+    return f"sm_{major}{minor}"
+
+
+def plan_key(
+    model: Model, package: TensorRTPackage, target: str, precision: str, shapes: PlanShapes
+) -> PlanKey:
+    """Key of a model's plans."""
+    source = "int8" if precision == "int8" else "fp32"
+    return PlanKey(
+        model.card.graph_sums(source),
+        package.name,
+        package.version,
+        target,
+        precision,
+        shapes.texts,
+    )
+
+
+def find_plans(model: Model, key: PlanKey, cache: Path | None = None) -> list[bytes] | None:
+    """Plans that were made before: beside the model's card, or in the cache; None for none.
+
+    Args:
+        model: The model.
+        key: What is wanted.
+        cache: Folder of the cache; by default the user's.
+    """
+    for record in model.card.plans:
+        if record.key == key.digest:
+            stem = next(iter(record.files)).rpartition(".0.plan")[0]
+            found = PlanStore(model.folder).read(key, stem)
+            if found is not None:
+                return found
+    return PlanStore(cache or plan_cache()).read(key)
+
+
+def known_shapes(model: Model, package: TensorRTPackage, target: str, precision: str) -> PlanShapes:
+    """Shapes of the plans beside the card that fit, else `DEFAULT_SHAPES`."""
+    for record in model.card.plans:
+        found = (record.package, record.version, record.target, record.precision)
+        if found == (package.name, package.version, target, precision):
+            return PlanShapes.parse(*record.shapes)
+    return PlanShapes.parse(*DEFAULT_SHAPES)
+
+
+def build_plans(model: Model, builder: PlanBuilder, precision: str) -> list[bytes]:
+    """Compile all denoisers of a model.
+
+    Raises:
+        ModelError: If it has no graphs of that precision.
+        EngineError: If one can't be compiled.
+    """
+    plans = []
+    for name, content in model.graphs("int8" if precision == "int8" else "fp32"):
+        graph = half_graph(content) if precision == "fp16" else content
+        plans.append(builder.build(name, graph))
+    return plans
+
+
+class TensorRTEngine:
+    """Runs the convolutions as TensorRT plans on a GPU.
+
+    Plans of the model for this GPU, version and precision are looked for beside its card and in the
+    cache, and made where there are none; that takes seconds with TensorRT for RTX and up to minutes
+    with TensorRT. Data consistency stays in PyTorch, in float32. A matrix that the plans were not
+    made for runs in PyTorch on the same GPU; the first one is told of by a warning, and `name` says
+    what made the last image.
+
+    Args:
+        model: The model to load.
+        device: The GPU.
+        package: `tensorrt` or `tensorrt-rtx`.
+        precision: "fp16", "fp32", or "int8" where the model has such graphs.
+        shapes: What plans are made for; by default as those beside the card, else
+            `DEFAULT_SHAPES`.
+        cache: Folder of plans; by default `plan_store.plan_cache()`.
+        build: Whether plans may be made; else there must be some.
+        record: Whether a matrix that comes again is run as one CUDA graph.
+
+    Raises:
+        EngineError: If the package or a GPU is missing, or plans can't be made or loaded.
+        ConfigurationError: If the package can't do this precision on this GPU.
+        ModelError: If the model's files are damaged.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        device: torch.device,
+        *,
+        package: str = "tensorrt",
+        precision: str = "fp16",
+        shapes: PlanShapes | None = None,
+        cache: Path | None = None,
+        build: bool = True,
+        record: bool = True,
+    ) -> None:
+        self.package = load_package(package)
+        if device.type != "cuda" or not torch.cuda.is_available():
+            raise EngineError(
+                f"{package}: expected a GPU that PyTorch can use, found "
+                f"{'none' if device.type == 'cuda' else f'the device {device}'}"
+            )
+        target = target_of(device)
+        check_allowed(package, precision, target)
+        self.precision = precision
+        self.model = model
+        self.card = model.card
+        self.device = device
+        self.plain_name = self.name = f"{package}-{precision}"
+        self.shapes = shapes or known_shapes(model, self.package, target, precision)
+        student = load_student(model).to(device)
+        self.multiple = _multiple(student)
+        key = plan_key(model, self.package, target, precision, self.shapes)
+        cache = cache or plan_cache()
+        found = find_plans(model, key, cache)
+        plans = found or self._make(key, cache, build)
+        self.runtime = self.package.module.Runtime(self.package.log)
+        try:
+            self._load(student, plans, key, cache)
+        except EngineError as error:
+            if found is None or not build:
+                raise
+            logger.warning("%s; the plans are made again", error)
+            student = load_student(model).to(device)
+            self._load(student, self._make(key, cache, build), key, cache)
+        self.runner = CudaRunner(student, device, record=record)
+        self._spare: PyTorchEngine | None = None
+
+    def run(self, problem: Problem) -> Tensor:
+        """See `Engine.run`."""
+        batch, _, rows, columns = problem.start.shape
+        m = self.multiple
+        if self.shapes.hold(batch, -(-rows // m) * m, -(-columns // m) * m):
+            self.name = self.plain_name
+            return run_network(self.name, self.runner, problem)
+        if self._spare is None:
+            logger.warning(
+                "%s: found a matrix of %d x %d (batch %d), expected one from %s to %s; PyTorch "
+                "on the GPU takes such: compile the model for it (chpnet-train compile --shapes)",
+                self.plain_name,
+                *(rows, columns, batch, self.shapes.least, self.shapes.most),
+            )
+            self._spare = PyTorchEngine(self.model, self.device)
+        self.name = f"{self._spare.name} (instead of {self.plain_name})"
+        return self._spare.run(problem)
+
+    def _make(self, key: PlanKey, cache: Path, build: bool) -> list[bytes]:
+        if not build:
+            raise EngineError(
+                f"{self.plain_name}: found no plans of {self.card.name} for this GPU "
+                f"({key.target}, {key.package} {key.version}); make them by `chpnet-train compile`"
+            )
+        logger.warning(
+            "%s: no plans of %s for this GPU (%s); they are made now, which can take minutes",
+            *(self.plain_name, self.card.name, key.target),
+        )
+        builder = PlanBuilder(
+            self.package,
+            key.target,
+            self.shapes,
+            fold=self.card.student.unshuffle,
+            timings=timing_file(cache, self.package, key.target),
+        )
+        with torch.cuda.device(self.device):
+            plans = build_plans(self.model, builder, self.precision)
+        PlanStore(cache).write(key, plans)
+        return plans
+
+    def _load(self, student: Student, plans: list[bytes], key: PlanKey, cache: Path) -> None:
+        """Put the plans where the denoisers are."""
+        pending = iter(enumerate(plans))
+
+        def load(name: str, content: bytes) -> _Plan:
+            i, plan = next(pending)
+            compiled = cache / f"{PlanStore.stem(key)}.{i}.kernels"
+            with torch.cuda.device(self.device):
+                return _Plan(self.package, self.runtime, name, plan, compiled)
+
+        replace_denoisers(student, self.model, self.precision, load)
+
+
+def _multiple(student: Student) -> int:
+    return max(d.multiple for d in student.denoisers if isinstance(d, Denoiser))
+
+
+class _Plan:
+    """One loaded plan; see `engines.graphs.Graph`.
+
+    It runs on PyTorch's current stream and waits for nothing. Its outputs are memory of PyTorch's
+    allocator, which has it at hand from the call before; a recorded CUDA graph keeps its own.
+
+    Args:
+        package: What made the plan.
+        runtime: Of the package.
+        name: Of the graph, for messages.
+        plan: Checked content of its file.
+        compiled: File of kernels compiled at run time (TensorRT for RTX); read and written.
+    """
+
+    def __init__(
+        self, package: TensorRTPackage, runtime: Any, name: str, plan: bytes, compiled: Path
+    ) -> None:
+        self.package = package
+        self.name = name
+        self.engine = runtime.deserialize_cuda_engine(plan)
+        if self.engine is None:
+            raise EngineError(f"{package.name}: can't load the plan of {name}: {self._reason()}")
+        self.compiled = compiled
+        self.kernels: Any = None
+        self.context = self._make_context()
+        if self.context is None:
+            raise EngineError(f"{package.name}: no memory to run {name}: {self._reason()}")
+        names = [self.engine.get_tensor_name(i) for i in range(self.engine.num_io_tensors)]
+        mode = package.module.TensorIOMode.OUTPUT
+        self.outputs = [n for n in names if self.engine.get_tensor_mode(n) == mode]
+        self.shape: tuple[int, ...] = ()
+
+    def __call__(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        feeds = {"x": x} if state is None else {"x": x, "state": state}
+        fresh = tuple(x.shape) != self.shape
+        if fresh:
+            for name, tensor in feeds.items():
+                if not self.context.set_input_shape(name, tuple(tensor.shape)):
+                    raise EngineError(f"{self.package.name}: {self.name}: {self._reason()}")
+            self.shape = tuple(x.shape)
+        found = {n: x.new_empty(tuple(self.context.get_tensor_shape(n))) for n in self.outputs}
+        for name, tensor in (*feeds.items(), *found.items()):
+            self.context.set_tensor_address(name, tensor.data_ptr())
+        stream = torch.cuda.current_stream(x.device).cuda_stream
+        if not self.context.execute_async_v3(stream):
+            raise EngineError(f"{self.package.name}: {self.name} failed: {self._reason()}")
+        if fresh and self.kernels is not None:
+            self._keep_kernels()
+        return found["image"], None if state is None else found["features"]
+
+    def _make_context(self) -> Any:
+        """The context; with TensorRT for RTX its kernels are compiled for each shape at once.
+
+        By default it would compile them on another thread meanwhile, and a CUDA graph would go on
+        using the general ones.
+        """
+        trt = self.package.module
+        if not hasattr(self.engine, "create_runtime_config"):
+            return self.engine.create_execution_context()
+        config = self.engine.create_runtime_config()
+        config.dynamic_shapes_kernel_specialization_strategy = (
+            trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        )
+        self.kernels = config.create_runtime_cache()
+        if self.compiled.is_file():  # it checks itself whether it fits; else it begins empty
+            self.kernels.deserialize(self.compiled.read_bytes())
+        config.set_runtime_cache(self.kernels)
+        return self.engine.create_execution_context(config)
+
+    def _keep_kernels(self) -> None:
+        """For the next start of the program; a dry run pays for it, not a slice."""
+        try:
+            self.compiled.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_whole(self.compiled, bytes(self.kernels.serialize()))
+        except OSError as error:
+            self.kernels = None
+            logger.warning("%s: compiled kernels can't be kept: %s", self.compiled, error.strerror)
+
+    def _reason(self) -> str:
+        return self.package.complaint() or "it gives no reason"

@@ -1,0 +1,102 @@
+"""TensorRT 10 and 11 and TensorRT for RTX by one door: the same calls under two names."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from chpnet_stream.engines.engine import first_line
+from chpnet_stream.errors import EngineError
+
+MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+EXTRAS = {"tensorrt": "chpnet-stream[tensorrt]", "tensorrt-rtx": "chpnet-stream[tensorrt-rtx]"}
+OLDEST = {"tensorrt": 10, "tensorrt-rtx": 1}
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TensorRTPackage:
+    """An installed package.
+
+    Attributes:
+        name: `tensorrt` or `tensorrt-rtx`.
+        version: Its version.
+        module: Its Python module; both have the same classes.
+        log: Collects what it says; hand it to everything that wants a logger.
+    """
+
+    name: str
+    version: str
+    module: Any
+    log: Any
+
+    def complaint(self) -> str:
+        """The last errors that it has said since the last call, newest first, in one line."""
+        return self.log.take()
+
+    def compute_capability(self, target: str) -> Any:
+        """Its constant of a target.
+
+        Raises:
+            EngineError: If this version compiles for no such GPU.
+        """
+        known = self.module.ComputeCapability.__members__
+        found = known.get(target.replace("sm_", "SM"))
+        if found is None:
+            names = " ".join(n.replace("SM", "sm_") for n in known if n.startswith("SM"))
+            raise EngineError(f"{self.name} {self.version}: no target {target}; it has {names}")
+        return found
+
+
+def load_package(name: str) -> TensorRTPackage:
+    """Import a package.
+
+    Args:
+        name: `tensorrt` or `tensorrt-rtx`.
+
+    Raises:
+        EngineError: If it is not installed, its libraries can't be loaded, or it is too old.
+    """
+    try:
+        module = importlib.import_module(MODULES[name])
+        log = _make_log(name, module)
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+        raise EngineError(
+            f"{name}: expected the package {MODULES[name]}, found: {first_line(error)}; "
+            f"pip install '{EXTRAS[name]}'"
+        ) from error
+    version = str(module.__version__)
+    major = version.partition(".")[0]
+    if not major.isdecimal() or int(major) < OLDEST[name]:
+        raise EngineError(
+            f"{name}: expected version {OLDEST[name]} or newer, found {version}; "
+            f"pip install --upgrade '{EXTRAS[name]}'"
+        )
+    return TensorRTPackage(name, version, module, log)
+
+
+def _make_log(name: str, module: Any) -> Any:
+    class Log(module.ILogger):
+        """Errors are kept for our own messages, warnings go to the program's log."""
+
+        def __init__(self) -> None:
+            module.ILogger.__init__(self)
+            self._errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity <= module.ILogger.Severity.ERROR:
+                self._errors.append(message)
+            else:
+                level = module.ILogger.Severity.WARNING
+                logger.log(
+                    logging.INFO if severity <= level else logging.DEBUG, "%s: %s", name, message
+                )
+
+        def take(self) -> str:
+            errors, self._errors = self._errors, []
+            return "; ".join(" ".join(text.split()) for text in errors[:-3:-1])
+
+    return Log()

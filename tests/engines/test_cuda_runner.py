@@ -1,0 +1,89 @@
+"""What of the runner needs no GPU: which problems are alike, and the memory they are copied to."""
+
+import threading
+from dataclasses import replace
+
+import pytest
+import torch
+
+from chpnet_stream.deadline import StoppableNormal
+from chpnet_stream.engines.cuda_runner import StaticProblem, plain_normal, signature
+from chpnet_stream.network.normal import DownsamplingNormal
+from chpnet_stream.network.weights import find_model, load_student
+from tests.network.problems import problem_of, sense_problem, solve
+
+
+def made(**options):
+    return sense_problem((16, 24), dtype=torch.float32, **options)[0]
+
+
+@pytest.mark.parametrize("normal", ["column", "gram", "operator"])
+def test_alike_are_those_of_one_matrix_and_kind(normal):
+    one, two = (made(normal=normal, acceleration=r) for r in (2, 3))
+    assert signature(one) is not None
+    assert signature(one) == signature(two)
+    assert signature(one) != signature(sense_problem((16, 32), dtype=torch.float32)[0])
+    assert signature(one) != signature(made(normal=normal, batch=2))
+
+
+def test_numbers_count():
+    problem, _ = problem_of("superres", (16, 24), dtype=torch.float32)
+    other = replace(problem, normal=DownsamplingNormal(4))
+    assert signature(problem) != signature(other)
+    assert signature(problem) == signature(replace(problem, normal=DownsamplingNormal(2)))
+
+
+def test_work_that_may_differ_is_never_alike():
+    class Counted:
+        def __init__(self) -> None:
+            self.calls: list[int] = []
+
+        def __call__(self, x: torch.Tensor) -> torch.Tensor:
+            return x
+
+    assert signature(replace(made(), normal=Counted())) is None
+
+
+def test_a_watch_is_looked_through():
+    problem = made()
+    watched = replace(problem, normal=StoppableNormal(problem.normal, threading.Event()))
+    assert plain_normal(watched.normal) is problem.normal
+    assert signature(watched) == signature(problem)
+
+
+@pytest.mark.parametrize("normal", ["column", "gram", "operator"])
+def test_static_memory_does_what_the_problem_does(tiny_model, normal):
+    student = load_student(find_model(tiny_model()))
+    with torch.inference_mode():
+        one, two = (made(normal=normal, acceleration=r, sigma=0.05) for r in (2, 3))
+        static = StaticProblem(one)
+        addresses = [part.data_ptr() for part in vars(static._owner).values()]
+        assert torch.equal(solve(student, static.problem), solve(student, one))
+        static.fill(two)
+        assert torch.equal(solve(student, static.problem), solve(student, two))
+        assert not torch.equal(solve(student, one), solve(student, two))
+        assert addresses == [part.data_ptr() for part in vars(static._owner).values()]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_recorded_runs_are_the_same_as_others(tiny_model):  # pragma: no cover
+    from chpnet_stream.engines.cuda_runner import CudaRunner
+
+    device = torch.device("cuda")
+    student = load_student(find_model(tiny_model())).to(device)
+    runner = CudaRunner(student, device)
+    with torch.inference_mode():
+        for _ in range(4):
+            problem = StaticProblem(made()).problem
+            on_gpu = replace(
+                problem,
+                start=problem.start.to(device),
+                adjoint=problem.adjoint.to(device),
+                noise=problem.noise.to(device),
+            )
+            owner = on_gpu.normal.operator
+            for name, part in vars(owner).items():
+                setattr(owner, name, part.to(device))
+            found = runner(on_gpu.start, on_gpu.adjoint, on_gpu.normal, on_gpu.noise)
+            assert torch.allclose(found, solve(student, on_gpu), atol=1e-5)
+    assert runner.record
