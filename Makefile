@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # What mypy reads: the packages that exist in this checkout.
 PACKAGES := $(wildcard chpnet_stream training/chpnet_training gadgets/chpnet_gadgets)
 
-.PHONY: help install demo test lint format bench docs tools clean
+.PHONY: help install demo test lint format bench soak hostile docs tools clean
 
 help:
 	@echo "make demo    simulate an accelerated scan, reconstruct it, write the picture (demo/)"
@@ -15,6 +15,8 @@ help:
 	@echo "make lint    ruff, ruff format --check, mypy"
 	@echo "make format  let ruff format and fix"
 	@echo "make bench   measure quality and speed, write docs/tables/"
+	@echo "make soak    hundreds of paced scans through serve and gadget, half an hour"
+	@echo "make hostile 100,000 bad inputs, half an hour"
 	@echo "make docs    build what docs/ generates"
 	@echo "make clean   remove .venv, caches and demo/"
 
@@ -56,6 +58,12 @@ format: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/quality.py
+
+soak: $(STAMP)
+	$(BIN)/python benchmarks/soak.py
+
+hostile: $(STAMP)
+	$(BIN)/python -m tests.hostile.campaign --inputs 100000 --out docs/tables/hostile.md
 
 docs: $(STAMP)
 	@if test -f docs/build.py; then $(BIN)/python docs/build.py; \
