@@ -8,6 +8,7 @@ Gadgetron 4.7, `core/io/primitives.h`.
 from __future__ import annotations
 
 import ctypes
+import math
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -38,7 +39,9 @@ def read_shape(reader: ByteReader) -> tuple[int, ...]:
             f"an array has {count} axes, expected at most {reader.limits.dimensions}; the stream "
             "is damaged, or needs higher WireLimits"
         )
-    return tuple(int(n) for n in reader.array("<u8", (count,), "axes"))
+    shape = tuple(int(n) for n in reader.array("<u8", (count,), "axes"))
+    reader.check(math.prod(n for n in shape if n), "values")  # also where another axis is empty
+    return shape
 
 
 def read_array(reader: ByteReader, dtype: str) -> np.ndarray:

@@ -93,6 +93,16 @@ class ByteReader:
         """The next values of a fixed layout."""
         return layout.unpack(self.bytes(layout.size, "counts"))
 
+    def some(self, view: memoryview) -> int:
+        """Fill the beginning of `view` with what is there; 0 at the end of the stream."""
+        if not len(self._ready) and not self._fill():
+            return 0
+        count = min(len(self._ready), len(view))
+        view[:count] = self._ready[:count]
+        self._ready = self._ready[count:]
+        self.position += count
+        return count
+
     def _read(self, view: memoryview) -> None:
         wanted = len(view)
         done = 0

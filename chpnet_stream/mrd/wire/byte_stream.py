@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import io
+import os
 import select
 import socket
+import threading
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -118,42 +119,64 @@ class SocketStream:
         self.socket.close()
 
 
-class FileStream:
-    """Two files of bytes, for pipes: one to read, one to write."""
+class PipeStream:
+    """Two file descriptors, for pipes: one to read, one to write. They are not closed here.
 
-    def __init__(self, source: io.BufferedIOBase | io.RawIOBase, sink: io.BufferedIOBase) -> None:
+    Args:
+        source: To read from.
+        sink: To write to.
+    """
+
+    def __init__(self, source: int, sink: int) -> None:
         self.source = source
         self.sink = sink
+        self._woken, self._waker = os.pipe()
+        self._closed = False
+        self._closing = threading.Lock()
+        self._poll = select.poll()
+        self._poll.register(source, select.POLLIN)
+        self._poll.register(self._woken, select.POLLIN)
 
     def read_into(self, view: memoryview) -> int:
         """See `ByteStream.read_into`."""
         try:
-            # A buffered file would wait until the view is full.
-            if isinstance(self.source, io.BufferedReader):
-                return self.source.readinto1(view)
-            return self.source.readinto(view) or 0
-        except (OSError, ValueError) as error:
-            raise PeerGoneError(f"the pipe broke while reading: {error}") from error
+            ready = [fd for fd, _ in self._poll.poll()]
+            if self._woken in ready or self._closed:
+                raise PeerGoneError("the pipe was let go of while reading")
+            return os.readv(self.source, [view])
+        except OSError as error:
+            raise PeerGoneError(f"the pipe broke while reading: {error.strerror}") from error
 
     def write(self, parts: Sequence[Part]) -> None:
-        """See `ByteStream.write`."""
+        """See `ByteStream.write`; where the reader of the pipe has gone, ours need not go on."""
+        if self._closed:
+            raise PeerGoneError("the pipe was let go of, nothing more can be written")
         try:
+            if sum(len(part) for part in parts) <= JOINED_BYTES:
+                parts = [b"".join(parts)]
             for part in parts:
-                self.sink.write(part)
-            self.sink.flush()
-        except (OSError, ValueError) as error:
-            raise PeerGoneError(f"the pipe broke while writing: {error}") from error
+                rest = memoryview(part).cast("B")
+                while len(rest):
+                    rest = rest[os.write(self.sink, rest) :]
+        except OSError as error:
+            self.close()
+            raise PeerGoneError(
+                f"the pipe broke while writing ({error.strerror}); whatever reads our output has "
+                "ended"
+            ) from error
 
     def is_dead(self) -> bool:
-        """Never known of a pipe."""
-        return False
+        """Whether whoever reads our output has gone."""
+        poll = select.poll()
+        poll.register(self.sink, 0)
+        return any(event & select.POLLERR for _, event in poll.poll(0))
 
     def close(self) -> None:
         """See `ByteStream.close`."""
-        with contextlib.suppress(OSError, ValueError):
-            self.sink.close()
-        with contextlib.suppress(OSError, ValueError):
-            self.source.close()
+        with self._closing:
+            if not self._closed:
+                self._closed = True
+                os.close(self._waker)  # whoever waits in `read_into` sees the end of this pipe
 
 
 class BytesStream:

@@ -7,7 +7,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from chpnet_stream.errors import ChpnetError, PeerError, PeerGoneError, ProtocolError
 from chpnet_stream.mrd.header import ScanHeader
@@ -24,6 +24,27 @@ DRAIN_SECONDS = 5.0
 """How long a peer that was told of an error may go on sending before it is cut off."""
 
 logger = logging.getLogger(__name__)
+
+
+class Reader(Protocol):
+    """Reads messages, as `MessageReader` does."""
+
+    @property
+    def position(self) -> int:
+        """Bytes read so far."""
+
+    def read(self) -> Any | None:
+        """The next message; None where the stream ends between two messages."""
+
+
+class Writer(Protocol):
+    """Writes messages, as `MessageWriter` does."""
+
+    def write(self, item: Any) -> None:
+        """Send a message."""
+
+    def fail(self, words: Any) -> None:
+        """Say what went wrong, as far as the format can, and end the stream."""
 
 
 class Connection:
@@ -43,10 +64,18 @@ class Connection:
         stream: Where the bytes travel.
         peer: What is told of an error: Gadgetron gets ERROR, an MRD client gets TEXT; CLOSE both.
         limits: Largest sizes that are read.
+        reader: Reads messages of another format.
+        writer: Writes messages of another format.
     """
 
     def __init__(
-        self, stream: ByteStream, peer: Peer = "gadgetron", limits: WireLimits | None = None
+        self,
+        stream: ByteStream,
+        peer: Peer = "gadgetron",
+        limits: WireLimits | None = None,
+        *,
+        reader: Reader | None = None,
+        writer: Writer | None = None,
     ) -> None:
         self.stream = stream
         self.peer = peer
@@ -58,8 +87,8 @@ class Connection:
         self._header: ScanHeader | None = None
         self._next_of_all: Any = None
         self._fault: ChpnetError | None = None
-        self._reader = MessageReader(stream, limits)
-        self._writer = MessageWriter(stream)
+        self._reader = reader or MessageReader(stream, limits)
+        self._writer = writer or MessageWriter(stream)
         self._ended = threading.Lock()
 
     @classmethod
@@ -207,8 +236,7 @@ class Connection:
         raw = text.encode("utf-8")
         kind = messages.ErrorText if self.peer == "gadgetron" else messages.Text
         with contextlib.suppress(PeerGoneError):
-            self._writer.write(kind(raw))
-            self._writer.write(messages.Close())
+            self._writer.fail(kind(raw))
 
     def hang_up(self) -> None:
         """Let go of the stream; whoever waits for a message is woken by `PeerGoneError`."""
@@ -241,7 +269,7 @@ class Connection:
             message = self._reader.read()
             if message is None:
                 raise PeerGoneError(
-                    f"the stream ended at byte {self._reader.bytes.position} without CLOSE, the "
+                    f"the stream ended at byte {self._reader.position} without CLOSE, the "
                     "scan is incomplete; the peer died or was stopped"
                 )
             if isinstance(message, messages.ErrorText):

@@ -46,6 +46,11 @@ class MessageReader:
         self.bytes = ByteReader(stream, limits)
         self._budgets = _budgets(self.bytes.limits)
 
+    @property
+    def position(self) -> int:
+        """Bytes read so far."""
+        return self.bytes.position
+
     def read(self) -> Any | None:
         """The next message; None where the stream ends between two messages.
 

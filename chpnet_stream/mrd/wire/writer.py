@@ -81,3 +81,12 @@ class MessageWriter:
             except PeerGoneError as error:
                 self._broken = error
                 raise
+
+    def fail(self, words: Any) -> None:
+        """Say what went wrong, TEXT or ERROR, and CLOSE.
+
+        Raises:
+            PeerGoneError: The peer takes no more.
+        """
+        self.write(words)
+        self.write(messages.Close())
