@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @setting_option("method")
 @setting_option("model", metavar="NAME|FILE")
 @setting_option("engine")
+@setting_option("precision")
 @setting_option("dtype")
 @setting_option("scale")
 @setting_option("series")
@@ -68,6 +69,7 @@ def command(
     method: str,
     model: str,
     engine: str,
+    precision: str,
     dtype: str,
     scale: int,
     series: int,
@@ -103,6 +105,7 @@ def command(
                 "method": method,
                 "model": model,
                 "engine": engine,
+                "precision": precision,
                 "scale": scale,
                 "virtual_coils": virtual_coils,
                 "series": series,
