@@ -18,6 +18,7 @@ VERBS = {
     "info": "Say what a scan is, and whether it can be reconstructed.",
     "models": "List the networks that are installed.",
     "offline": "Reconstruct an ISMRMRD file.",
+    "pipe": "Reconstruct a scan from standard input to standard output.",
     "send": "Send a scan to a server, as the scanner would.",
     "serve": "Serve scans to MRD clients: FIRE, OpenRecon and others.",
     "simulate": "Write a simulated scan of a head phantom as an ISMRMRD file.",

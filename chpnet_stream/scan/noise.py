@@ -21,7 +21,7 @@ class NoiseScan:
     """Accumulates noise acquisitions (flag 19) into a covariance; memory does not grow.
 
     Attributes:
-        origin: Measurement that the noise was taken over from; empty where it is the scan's own.
+        origin: Where the noise was taken over from, in words; empty where it is the scan's own.
 
     Args:
         noise_bandwidth: relative receiver noise bandwidth (acquisitionSystemInformation), the
@@ -35,12 +35,47 @@ class NoiseScan:
         self.origin = ""
         self._sum: np.ndarray | None = None
 
+    @classmethod
+    def of_covariance(
+        cls,
+        covariance: np.ndarray,
+        *,
+        samples: int,
+        dwell_time_us: float,
+        noise_bandwidth: float = DEFAULT_NOISE_BANDWIDTH,
+    ) -> NoiseScan:
+        """The noise that somebody else has measured.
+
+        Args:
+            covariance: E[n n^H] of one complex sample, complex `coils coils`.
+            samples: How many samples it was made of.
+            dwell_time_us: Time between these.
+            noise_bandwidth: As for the class; 0 for the usual one.
+
+        Raises:
+            InconsistentScanError: The matrix is not square, not Hermitian, or not finite.
+        """
+        matrix = np.asarray(covariance, dtype=np.complex128)
+        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size:
+            raise InconsistentScanError(
+                f"found a noise covariance {matrix.shape}, expected `coils coils`; check its file"
+            )
+        if not np.isfinite(matrix).all() or not np.allclose(matrix, matrix.conj().T, rtol=1e-3):
+            raise InconsistentScanError(
+                "found a noise covariance that is not Hermitian or not finite, expected E[n n^H]; "
+                "check its file"
+            )
+        made = cls(noise_bandwidth or DEFAULT_NOISE_BANDWIDTH)
+        made.samples, made.dwell_time_us = max(samples, 2), dwell_time_us
+        made._sum = matrix * (made.samples - 1)
+        return made
+
     def adopt(self, other: NoiseScan, origin: str) -> None:
         """Take over what another measurement has found; the first noise of our own replaces it.
 
         Args:
             other: Its noise, with its own bandwidth and dwell time.
-            origin: Which measurement that is.
+            origin: Where that comes from, in words.
         """
         self.noise_bandwidth = other.noise_bandwidth
         self.samples, self.dwell_time_us = other.samples, other.dwell_time_us
@@ -56,7 +91,7 @@ class NoiseScan:
     @property
     def source(self) -> str:
         """Where the noise level comes from, in words."""
-        return f"noise scan of measurement {self.origin}" if self.origin else "noise scan"
+        return f"noise scan of {self.origin}" if self.origin else "noise scan"
 
     def add(self, acquisition: Any) -> None:
         """Add one noise acquisition (`coils samples`).

@@ -101,6 +101,17 @@ class MrdScan(Scan):
         self.in_pipe = in_pipe
         self.asked = Configuration()
         self.fault: ConfigurationError | None = None
+        self._spare_noise: NoiseScan | None = None
+
+    def preset(self, asked: Configuration, noise: NoiseScan | None = None) -> None:
+        """What holds where the client asks for nothing, and has no noise.
+
+        Args:
+            asked: The configuration.
+            noise: Noise for a scan that refers to none that is known.
+        """
+        self.asked = asked
+        self._spare_noise = noise
 
     def run(self) -> None:
         """See `Scan.run`; a client that only asks for the version gets its answer."""
@@ -134,12 +145,14 @@ class MrdScan(Scan):
         return super()._handler(options)
 
     def known_noise(self) -> tuple[str, NoiseScan | None]:
-        """Measurement and noise that the header refers to; what is not known here is None."""
+        """Noise that the header refers to, and where it is from; None where it is not known."""
         names = [m for kind, m in self.connection.header.dependencies if kind.lower() == NOISE]
         for measurement in names:
             found = self.noise.get(measurement)
             if found is not None:
-                return measurement, found
+                return f"measurement {measurement}", found
+        if self._spare_noise is not None:
+            return "the covariance file", self._spare_noise
         if names:
             logger.warning(
                 "%s: the noise of measurement %s is not known here; the noise level comes from "
@@ -147,7 +160,7 @@ class MrdScan(Scan):
                 self.name,
                 " or ".join(names),
             )
-        return (names[0] if names else ""), None
+        return (f"measurement {names[0]}" if names else ""), None
 
     def _begin(self) -> ReconstructionOptions:
         self._greet()
@@ -340,21 +353,21 @@ class _AnyHandler:
     def _adopt_noise(self, session: Session, item: Any) -> None:
         """Take over the noise that the header refers to, if it fits."""
         scan = self.scan
-        measurement, known = scan.known_noise()
+        origin, known = scan.known_noise()
         if known is not None and known.coils != int(item.active_channels):
             logger.warning(
-                "%s: the noise of measurement %s has %d coils, this scan %d; it is not used",
+                "%s: the noise of %s has %d coils, this scan %d; it is not used",
                 scan.name,
-                measurement,
+                origin,
                 known.coils,
                 int(item.active_channels),
             )
-            self._notes["ChpnetNoiseDependency"] = f"measurement {measurement} has other coils"
+            self._notes["ChpnetNoiseDependency"] = f"{origin} has other coils"
         elif known is not None:
-            session.noise.adopt(known, measurement)
-            logger.info("%s: noise taken from measurement %s", scan.name, measurement)
-        elif measurement:
-            self._notes["ChpnetNoiseDependency"] = f"measurement {measurement} is not known here"
+            session.noise.adopt(known, origin)
+            logger.info("%s: noise taken from %s", scan.name, origin)
+        elif origin:
+            self._notes["ChpnetNoiseDependency"] = f"{origin} is not known here"
 
     def _watch_noise(self, item: Any) -> None:
         """Keep the scan's own noise once it is whole: scans at the same time may refer to it."""

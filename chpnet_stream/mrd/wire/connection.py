@@ -66,6 +66,8 @@ class Connection:
         limits: Largest sizes that are read.
         reader: Reads messages of another format.
         writer: Writes messages of another format.
+        one_way: What is written goes to somebody else than what is read comes from: where the
+            reading ends too early, what was read is still worked on and told.
     """
 
     def __init__(
@@ -76,9 +78,11 @@ class Connection:
         *,
         reader: Reader | None = None,
         writer: Writer | None = None,
+        one_way: bool = False,
     ) -> None:
         self.stream = stream
         self.peer = peer
+        self.one_way = one_way
         self.config: bytes | None = None
         self.filename: str | None = None
         self.header_xml: bytes | None = None
@@ -200,7 +204,12 @@ class Connection:
             ProtocolError: A damaged stream, or a message out of place.
         """
         while True:
-            message = self._next()
+            try:
+                message = self._next()
+            except PeerGoneError as error:
+                if self.one_way:
+                    raise ProtocolError(str(error)) from error
+                raise
             if isinstance(message, messages.Close):
                 self.closed_by_peer = True
                 return
