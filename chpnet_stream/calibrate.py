@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from chpnet_stream.calibration_block import CalibrationBlock
 from chpnet_stream.errors import MissingCalibrationError, ReconstructionError
 from chpnet_stream.physics.coils import compression_matrix, espirit
 from chpnet_stream.physics.noise_level import estimate_noise
+from chpnet_stream.physics.operators import ColumnSense
 from chpnet_stream.scan.noise import NoiseScan
 from chpnet_stream.scan.slices import Slice
 
-FEWEST_LINES = 8
-MOST_LINES = 32
 CACHE_BYTES = 512 * 2**20
+KEPT_FOR_A_PLACE = 4
+"""Maps kept for one slice position: contrasts, phases and sets may have calibrations of their own.
+"""
 LEAST_NOISE = 1e-6
 """Least noise that is believed, relative to the largest sample: below it data count as clean."""
 
@@ -33,14 +38,38 @@ class Sensitivities:
         matrix: Whitening and coil compression in one, complex `virtual coils`; noise has unit
             variance (of a complex sample) behind it.
         maps: Complex `virtual y x`, unit norm inside the object, zero outside.
+        sense: A* A of these maps and of all lines, to be given the weights of a slice.
+        mixing: The matrix on the CPU, where lines come in.
     """
 
     matrix: Tensor
     maps: Tensor
+    sense: ColumnSense = field(init=False, repr=False)
+    mixing: Tensor = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Lay out the maps for the operator: once, not for every slice."""
+        weights = self.maps.real.new_ones(self.maps.shape[-2])
+        sense = ColumnSense(self.maps, weights)
+        object.__setattr__(self, "maps", sense.maps.mT)  # the same memory
+        object.__setattr__(self, "sense", sense)
+        object.__setattr__(self, "mixing", self.matrix.cpu())
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Maps, and the calibration samples that they were made from."""
+
+    block: CalibrationBlock
+    sensitivities: Future[Sensitivities]
 
 
 class CoilCalibration:
     """Whitening for the scan, and maps for every slice position, kept until they change.
+
+    Attributes:
+        noise_source: Where the noise level is from: "noise scan", "estimated" or "none".
+        made: Maps that were made so far.
 
     Args:
         noise: Noise measured before the scan's first image line; may be empty.
@@ -53,13 +82,21 @@ class CoilCalibration:
         self.device = device
         self.virtual_coils = virtual_coils
         self.noise_source = "none"
+        self.made = 0
         self._whitening: Tensor | None = None
-        self._maps: OrderedDict[tuple[int, ...], Sensitivities] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, int], list[_Kept]] = OrderedDict()
+        self._thread: ThreadPoolExecutor | None = None
 
     @property
     def has_maps(self) -> bool:
         """Whether there were coil maps for any slice so far."""
-        return bool(self._maps)
+        return bool(self._kept)
+
+    def close(self) -> None:
+        """Let go of the thread; what it is at is done to the end."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=False)
+            self._thread = None
 
     def whitening(self, data: Slice) -> Tensor:
         """Matrix `coils coils` (on the CPU) that gives noise unit variance of a complex sample.
@@ -99,84 +136,137 @@ class CoilCalibration:
         return self._whitening
 
     def sensitivities(self, data: Slice) -> Sensitivities:
-        """Maps for a slice: from the cache where its calibration lines are still the same.
+        """Maps for a slice: those that are kept where its calibration is still the same.
+
+        The same is what differs by no more than noise, and by a complex factor, which maps don't
+        depend on (`CalibrationBlock.is_noise_from`).
 
         Raises:
             MissingCalibrationError: If the slice has too few calibration lines.
             ReconstructionError: If its calibration lines give no maps, for lack of signal.
             InconsistentScanError: If the noise scan has other coils than the slice.
         """
-        counters = data.counters
-        key: tuple[int, ...] = (
-            counters["slice"],
-            counters.get("partition", 0),
-            data.calibration_version,
-        )
-        if data.calibration is None:  # from the data themselves: new lines, new maps
-            key = (*key, *(counters[c] for c in ("contrast", "phase", "repetition", "set")))
-        found = self._maps.get(key)
-        if found is None:
-            found = self._maps[key] = self._calibrate(data)
-            each = found.maps.numel() * found.maps.element_size()
-            while len(self._maps) > 1 and len(self._maps) * each > CACHE_BYTES:
-                self._maps.popitem(last=False)
-        else:
-            self._maps.move_to_end(key)
-        return found
-
-    def _calibrate(self, data: Slice) -> Sensitivities:
-        lines, columns = data.kspace.shape[1:]
-        whitening = self.whitening(data).to(self.device)
+        whitening = self.whitening(data)
         if data.kspace.shape[0] == 1:
-            maps = torch.ones((1, lines, columns), dtype=torch.complex64, device=self.device)
-            return Sensitivities(whitening, maps)
-        source, rows = _calibration_lines(data)
-        if len(rows) < FEWEST_LINES:
-            raise MissingCalibrationError(
-                f"slice {data.counters['slice']}: found {len(rows)} measured lines side by side at "
-                f"the k-space centre of {lines}, expected at least {FEWEST_LINES} to estimate coil "
-                "sensitivities; measure calibration lines, or use --method rss"
-            )
-        first, last = data.echo_samples
-        half = max(12, len(rows) // 2)
-        centre = columns // 2
-        samples = slice(max(centre - half, first), min(centre + half, last))
-        block = torch.from_numpy(source[:, rows.start : rows.stop, samples]).to(self.device)
-        block = torch.einsum("vc,cyx->vyx", whitening, block)
+            return self._single(data, whitening)
+        block = CalibrationBlock.of(data)
+        while (kept := self._find(data, block, whitening)) is not None:
+            try:
+                return kept.sensitivities.result()
+            except ReconstructionError:
+                self._forget(data, kept)
+        return self._begin(data, block, whitening).sensitivities.result()
+
+    def anticipate(self, data: Slice) -> Future[Sensitivities] | None:
+        """Begin with the maps of a slice that is still being measured, on another thread.
+
+        What comes of it is used by `sensitivities` if the calibration is the same in the end.
+
+        Args:
+            data: The slice as it is now; its calibration lines are there.
+
+        Returns:
+            The maps, as soon as they are made; None where it can't be begun yet: nothing is known
+            of the noise before the first slice is complete, or lines are missing.
+        """
+        if self._whitening is None and (self.noise.is_empty or not self.noise.covariance.any()):
+            return None
+        if data.kspace.shape[0] == 1:
+            return None
+        whitening = self.whitening(data)
         try:
-            compression = compression_matrix(block, limit=self.virtual_coils)
-            block = torch.einsum("vc,cyx->vyx", compression, block)
-            maps = espirit(block, (lines, columns)).maps
-        except (ValueError, torch.linalg.LinAlgError) as error:
-            raise ReconstructionError(
-                f"slice {data.counters['slice']}: no coil sensitivities from {len(rows)} lines: "
-                f"{error}; check the calibration lines"
-            ) from error
-        return Sensitivities(compression @ whitening, maps)
+            block = CalibrationBlock.of(data)
+        except MissingCalibrationError:
+            return None
+        kept = self._find(data, block, whitening)
+        if kept is None:
+            if self._thread is None:
+                self._thread = ThreadPoolExecutor(1, "maps")
+            kept = self._begin(data, block, whitening, self._thread)
+        return kept.sensitivities
+
+    def _find(self, data: Slice, block: CalibrationBlock, whitening: Tensor) -> _Kept | None:
+        """What is kept for the position and still holds; the newest first."""
+        place = _place(data)
+        for kept in reversed(self._kept.get(place, ())):
+            same = kept.block.equals(block)
+            if not same and self.noise_source != "none":
+                same = block.is_noise_from(kept.block, whitening.numpy())
+            if same:
+                self._kept.move_to_end(place)
+                return kept
+        return None
+
+    def _begin(
+        self,
+        data: Slice,
+        block: CalibrationBlock,
+        whitening: Tensor,
+        thread: ThreadPoolExecutor | None = None,
+    ) -> _Kept:
+        """Make maps and keep them, here or on a thread."""
+        self.made += 1
+        work = partial(self._calibrate, data.counters["slice"], block, whitening)
+        future: Future[Sensitivities] = Future()
+        if thread is not None:
+            future = thread.submit(work)
+        else:
+            future.set_result(work())
+        kept = _Kept(block, future)
+        place = _place(data)
+        here = self._kept.setdefault(place, [])
+        here.append(kept)
+        del here[:-KEPT_FOR_A_PLACE]
+        self._kept.move_to_end(place)
+        coils = min(self.virtual_coils, len(block.samples))
+        each = 2 * 8 * coils * block.shape[0] * block.shape[1]  # maps and their conjugate
+        most = CACHE_BYTES // each
+        while len(self._kept) > 1 and sum(map(len, self._kept.values())) > most:
+            self._kept.popitem(last=False)
+        return kept
+
+    def _forget(self, data: Slice, kept: _Kept) -> None:
+        """Drop maps that could not be made, so that the next slice tries again."""
+        here = self._kept.get(_place(data), [])
+        if kept in here:
+            here.remove(kept)
+        if not here:
+            self._kept.pop(_place(data), None)
+
+    def _single(self, data: Slice, whitening: Tensor) -> Sensitivities:
+        """One coil: a map of ones."""
+        place, shape = _place(data), data.kspace.shape
+        kept = self._kept.get(place)
+        if not kept or kept[0].block.shape != shape[1:]:
+            maps = torch.ones(shape, dtype=torch.complex64, device=self.device)
+            future: Future[Sensitivities] = Future()
+            future.set_result(Sensitivities(whitening.to(self.device), maps))
+            block = CalibrationBlock(np.zeros((1, 0, 0), np.complex64), np.zeros(0), shape[1:])
+            kept = self._kept[place] = [_Kept(block, future)]
+        return kept[0].sensitivities.result()
+
+    def _calibrate(self, number: int, block: CalibrationBlock, whitening: Tensor) -> Sensitivities:
+        """Maps from calibration samples.
+
+        Raises:
+            ReconstructionError: If there are none, for lack of signal.
+        """
+        torch.get_num_threads()  # a new thread takes over the number only by asking for it
+        with torch.inference_mode():
+            whitening = whitening.to(self.device)
+            samples = torch.from_numpy(block.samples).to(self.device)
+            samples = torch.einsum("vc,cyx->vyx", whitening, samples)
+            try:
+                compression = compression_matrix(samples, limit=self.virtual_coils)
+                samples = torch.einsum("vc,cyx->vyx", compression, samples)
+                maps = espirit(samples, block.shape).maps
+            except (ValueError, torch.linalg.LinAlgError) as error:
+                raise ReconstructionError(
+                    f"slice {number}: no coil sensitivities from {block.samples.shape[1]} lines: "
+                    f"{error}; check the calibration lines"
+                ) from error
+            return Sensitivities(compression @ whitening, maps)
 
 
-def _calibration_lines(data: Slice) -> tuple[np.ndarray, range]:
-    """K-space `coils ky kx` to calibrate from, and its measured lines around the centre."""
-    own = central_run(data.sampled > 0, MOST_LINES)
-    if data.calibration is None:
-        return data.kspace, own
-    rows = central_run(data.calibrated, MOST_LINES)
-    if len(rows) < FEWEST_LINES <= len(own):
-        return data.kspace, own
-    return data.calibration, rows
-
-
-def central_run(measured: np.ndarray, most: int) -> range:
-    """The measured lines around the centre without a gap, as many on both sides if possible.
-
-    Args:
-        measured: Bool `ky`.
-        most: Largest number of lines returned.
-    """
-    centre = len(measured) // 2
-    if not measured[centre]:
-        return range(centre, centre)
-    gaps = np.flatnonzero(~measured)
-    low = int(gaps[gaps < centre].max(initial=-1)) + 1
-    high = int(gaps[gaps > centre].min(initial=len(measured)))
-    return range(max(low, centre - most // 2), min(high, centre + most // 2))
+def _place(data: Slice) -> tuple[int, int]:
+    return data.counters["slice"], data.counters.get("partition", 0)

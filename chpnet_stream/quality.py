@@ -1,65 +1,103 @@
-"""Checks of a network image against the measured data, before it is sent."""
+"""Checks of a network image against the measured data, before it is sent.
+
+Nothing here is learned but the limits. Noise has the variance s per sampled value behind whitening
+(one, over the number of averages), so that for the true image x, with N sampled values,
+
+    E |A x - y|^2 = N s,
+
+and for the best fit to the data, which explains the noise of as many values as it has degrees of
+freedom P (pixels inside the object), (N - P) s. A network's image lies between: it may miss the data
+by P s more than CG-SENSE's, and by a small share (`MODEL_ERROR`) of the data beside, for no
+reconstruction is exact. `docs/quality-gate.md` derives the numbers and shows what they catch.
+"""
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+from torch.nn import functional
 
-LARGEST_ENERGY_RATIO = 2.0
-"""A network image may have at most this many times the energy of CG-SENSE's.
+from chpnet_stream.network.gate_limits import BANDS, GateLimits
 
-There is no lower bound: CG-SENSE's energy may be mostly noise. An image that is too dark misses
-the data.
-"""
+MODEL_ERROR = 0.05
+"""Amplitude, relative to the data, up to which images may differ without noise as a reason."""
 
-LARGEST_RESIDUAL_RATIO = 2.0
-"""Its residual may be this many times CG-SENSE's, plus `RESIDUAL_MARGIN` of the data.
+BLOCK = 8
+"""Pixels along the side of the blocks in which an image is looked at for what data don't support."""
 
-But never more than one, the residual of an empty image.
-"""
 
-RESIDUAL_MARGIN = 0.05
+@dataclass(frozen=True)
+class Noise:
+    """What is known of the noise of a slice, and how much was measured.
+
+    Attributes:
+        variance: Of a sampled complex value, with its weight: one over the averages.
+        samples: Complex values measured, over all (virtual) coils.
+        share: Mean weight of the lines, those not measured included: one over the acceleration.
+    """
+
+    variance: float
+    samples: int
+    share: float
+
+    @property
+    def energy(self) -> float:
+        """Expected ``|A x - y|^2`` of the true image."""
+        return self.variance * self.samples
 
 
 @dataclass(frozen=True)
 class Quality:
-    """What the checks found.
+    """What the checks found. Except for the first three, values of good images are about one.
 
     Attributes:
         residual: Root of the energy of A x - y relative to that of y.
         baseline_residual: The same of the CG-SENSE image.
         energy_ratio: Energy of the image relative to CG-SENSE's.
+        misfit: How much further than CG-SENSE's the image is from the data, in units of what noise
+            and model errors explain.
+        brightness: The same of the part of it that another brightness of the image would mend.
+        local: The same as `misfit`, of the block of pixels where it is largest.
+        change: Change between the two images by spatial frequency (`BANDS`), in the same units.
+        inconsistency: CG-SENSE's own distance from the data, in units of what noise explains.
         problem: None, or what kind of fault forbids to send the image.
         detail: The same in words.
+        mark: What is wrong with the data, and so with every image of them; empty where nothing is.
     """
 
     residual: float
     baseline_residual: float
     energy_ratio: float
+    misfit: float = math.nan
+    brightness: float = math.nan
+    local: float = math.nan
+    change: tuple[float, ...] = ()
+    inconsistency: float = math.nan
     problem: str | None = None
     detail: str = ""
+    mark: str = ""
 
 
-def residual(
-    image: Tensor, adjoint: Tensor, normal: Callable[[Tensor], Tensor], data_energy: float
-) -> float:
+def residual(image: Tensor, adjoint: Tensor, normal_image: Tensor, data_energy: float) -> float:
     """Relative data-consistency residual ``|A x - y| / |y|``, from A* A and A* y alone.
 
     ``|A x - y|^2 = Re <x, A*A x - 2 A* y> + |y|^2``, summed in double precision.
 
     Args:
-        image: x, complex `... y x`.
-        adjoint: A* y, complex `... y x`.
-        normal: A* A.
+        image: x, complex, like the other two `... y x` or `... x y`.
+        adjoint: A* y, complex.
+        normal_image: A* A x, complex.
         data_energy: ``|y|^2``.
 
     Returns:
         The residual; NaN if the image is not finite, zero if there are no data.
     """
-    gap = (image.conj() * (normal(image) - 2 * adjoint)).real.double().sum().item() + data_energy
+    image, other = (torch.view_as_real(v) for v in (image, normal_image - 2 * adjoint))
+    gap = (image * other).double().sum().item() + data_energy
     if math.isnan(gap):
         return math.nan
     return math.sqrt(max(gap, 0.0) / data_energy) if data_energy > 0 else 0.0
@@ -69,34 +107,169 @@ def check(
     image: Tensor,
     baseline: Tensor,
     adjoint: Tensor,
-    normal: Callable[[Tensor], Tensor],
+    normal_image: Tensor,
+    normal_baseline: Tensor,
     data_energy: float,
+    noise: Noise,
+    limits: GateLimits | None = None,
 ) -> Quality:
     """Judge a network image by the data and by the conventional image.
 
     Args:
-        image: The network's, complex `y x`.
-        baseline: CG-SENSE's, complex `y x`.
-        adjoint: A* y, complex `y x`.
-        normal: A* A.
+        image: The network's, complex, like the other images `y x` or `x y`.
+        baseline: CG-SENSE's.
+        adjoint: A* y.
+        normal_image: A* A of the network's image.
+        normal_baseline: A* A of CG-SENSE's image.
         data_energy: ``|y|^2``.
+        noise: What is known of the noise.
+        limits: The model's; by default those for models whose card has none.
 
     Returns:
         The findings; `problem` is None where the image may go out.
     """
-    if not bool(image.isfinite().all()):
+    limits = limits or GateLimits()
+    usual = residual(baseline, adjoint, normal_baseline, data_energy)
+    if not bool(torch.view_as_real(image).isfinite().all()):
         detail = "the network's image has NaN or infinite pixels"
-        return Quality(math.nan, math.nan, math.nan, "not finite", detail)
-    energy = image.abs().square().double().sum().item()
-    reference = baseline.abs().square().double().sum().item()
+        return Quality(math.nan, usual, math.nan, problem="not finite", detail=detail)
+    found = _measure(image, baseline, adjoint, normal_image, data_energy, noise, usual)
+    problem, detail = _problem(found, limits)
+    mark = ""
+    if not found.inconsistency <= limits.inconsistency:
+        mark = (
+            f"the conventional image misses the data by {found.inconsistency:.3g} times what noise "
+            f"and model errors explain, usual is up to {limits.inconsistency:.3g}: motion, spikes, "
+            "or a noise scan or calibration that does not belong to the data"
+        )
+    values = {**vars(found), "problem": problem, "detail": detail, "mark": mark}
+    return Quality(**values)
+
+
+def _measure(
+    image: Tensor,
+    baseline: Tensor,
+    adjoint: Tensor,
+    normal_image: Tensor,
+    data_energy: float,
+    noise: Noise,
+    usual: float,
+) -> Quality:
+    """All numbers."""
+    gap = normal_image - adjoint
+    seen = _dot(image, normal_image)  # |A x|^2
+    told = _dot(image, adjoint)
+    energy, reference = _dot(image, image), _dot(baseline, baseline)
     ratio = energy / reference if reference > 0 else (1.0 if energy == 0 else math.inf)
-    found = residual(image, adjoint, normal, data_energy)
-    usual = residual(baseline, adjoint, normal, data_energy)
-    allowed = min(1.0, LARGEST_RESIDUAL_RATIO * usual + RESIDUAL_MARGIN)
-    if ratio > LARGEST_ENERGY_RATIO:
-        detail = f"the network's image has {ratio:.3g} times the energy of CG-SENSE's"
-        return Quality(found, usual, ratio, "wrong scale", detail)
-    if not found <= allowed:
-        detail = f"the network's image misses the data by {found:.3f}, allowed is {allowed:.3f}"
-        return Quality(found, usual, ratio, "misses the data", detail)
-    return Quality(found, usual, ratio)
+    missed = max(seen - 2 * told + data_energy, 0.0)
+    found = math.sqrt(missed / data_energy) if data_energy > 0 else 0.0
+    pixels = int(baseline.count_nonzero())  # CG-SENSE's image is zero where the maps are
+    freedom = min(noise.samples, pixels) * noise.variance
+    allowed = freedom + MODEL_ERROR**2 * data_energy
+    further = max(missed - usual**2 * data_energy, 0.0)
+    mend = (told / seen - 1) ** 2 * seen if seen > 0 else data_energy
+    expected = noise.energy + MODEL_ERROR**2 * data_energy
+    return Quality(
+        found,
+        usual,
+        ratio,
+        misfit=_root(further, allowed),
+        brightness=_root(mend, allowed),
+        local=_largest_block(gap, image, noise),
+        change=_change(image - baseline, baseline, noise, pixels),
+        inconsistency=_root(usual**2 * data_energy, expected),
+    )
+
+
+def _problem(found: Quality, limits: GateLimits) -> tuple[str | None, str]:
+    """Kind of the fault and words for it; None and nothing where all is well."""
+    if not found.energy_ratio <= limits.energy:
+        return (
+            "wrong scale",
+            f"the network's image has {found.energy_ratio:.3g} times the energy of CG-SENSE's, "
+            f"allowed is {limits.energy:.3g}",
+        )
+    if not found.residual <= 1.0:
+        return "misses the data", "the network's image explains less of the data than an empty one"
+    for name, kind, words in CHECKS:
+        value, limit = getattr(found, name), getattr(limits, name)
+        if not value <= limit:
+            return kind, (
+                f"{words} by {value:.3g} times what noise and model errors explain, allowed is "
+                f"{limit:.3g} (residual {found.residual:.3f})"
+            )
+    for band, (value, limit) in enumerate(zip(found.change, limits.change, strict=True)):
+        if not value <= limit:
+            return "unlike the conventional image", (
+                f"the network changed CG-SENSE's image at {_range(band)} of the highest frequency by "
+                f"{value:.3g} times what noise and model errors explain, allowed is {limit:.3g}"
+            )
+    return None, ""
+
+
+CHECKS = (
+    ("misfit", "misses the data", "the network's image misses the data"),
+    ("brightness", "wrong scale", "the network's image is too bright or too dark"),
+    ("local", "misses the data", "a part of the network's image misses the data"),
+)
+
+
+def _range(band: int) -> str:
+    low, high = (0.0, *BANDS)[band : band + 2]
+    return f"{low:g} to {high:g}" if math.isfinite(high) else f"more than {low:g}"
+
+
+def _dot(a: Tensor, b: Tensor) -> float:
+    """Real part of an inner product, in double precision."""
+    a, b = (torch.view_as_real(v.resolve_conj()) for v in (a, b))
+    return float((a * b).double().sum())
+
+
+def _root(energy: float, allowed: float) -> float:
+    """Root of a quotient of energies; zero over zero is zero."""
+    if allowed > 0:
+        return math.sqrt(energy / allowed)
+    return 0.0 if energy == 0 else math.inf
+
+
+def _power(image: Tensor) -> Tensor:
+    return torch.view_as_real(image.resolve_conj()).square().sum(-1)
+
+
+def _largest_block(gap: Tensor, image: Tensor, noise: Noise) -> float:
+    """Energy of A* (A x - y) in the block where it is largest beside what is expected there.
+
+    For the true image it is A* of the noise, of variance ``s share`` in every pixel.
+    """
+    stack = torch.stack((_power(gap), _power(image)))
+    block = min(BLOCK, *image.shape[-2:])
+    missed, bright = functional.avg_pool2d(stack, block, max(block // 2, 1))
+    # Ringing and map errors spread over the image: a dark block has part of the others' error.
+    share = noise.share**2
+    model = MODEL_ERROR**2 * share * (0.5 * bright + 0.5 * bright.mean())
+    allowed = noise.variance * noise.share + model
+    return float((missed / allowed.clamp_min(torch.finfo(missed.dtype).tiny)).max().sqrt())
+
+
+def _change(change: Tensor, baseline: Tensor, noise: Noise, pixels: int) -> tuple[float, ...]:
+    """Change by bands of spatial frequency, beside the noise of CG-SENSE's image and its signal.
+
+    With a geometry factor of one that noise has the variance ``s / share`` in every pixel of the
+    object, and is white.
+    """
+    spectra = torch.fft.fft2(torch.stack((change, baseline)), norm="ortho")
+    found, signal = (_power(spectra).flatten(1) @ _bands(*change.shape, change.device)).double()
+    count = _bands(*change.shape, change.device).sum(0).double()
+    white = noise.variance / max(noise.share, 1e-6) * pixels / change.numel()
+    allowed = white * count + MODEL_ERROR**2 * signal
+    return tuple(_root(a, b) for a, b in zip(found.tolist(), allowed.tolist(), strict=True))
+
+
+@functools.lru_cache(maxsize=8)
+def _bands(rows: int, columns: int, device: torch.device) -> Tensor:
+    """Which band each frequency is in: ones and zeros `rows*columns bands`, in FFT order."""
+    y, x = (torch.fft.fftfreq(n) * 2 for n in (rows, columns))
+    radius = torch.hypot(y[:, None], x[None, :]).flatten()
+    inside = radius[:, None] < torch.tensor(BANDS)
+    first = inside.cumsum(1) == 1
+    return first.float().to(device)

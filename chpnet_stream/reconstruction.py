@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from chpnet_stream.ahead import Ahead
 from chpnet_stream.calibrate import CoilCalibration, Sensitivities
 from chpnet_stream.deadline import DeadlineRunner, StoppableSolver, TooLateError
 from chpnet_stream.engines.engine import Engine, Problem, first_line
@@ -26,13 +28,11 @@ from chpnet_stream.methods import LADDERS, LATE, METHODS, Reconstruction
 from chpnet_stream.metrics import StageClock
 from chpnet_stream.mrd.images import crop_to_recon
 from chpnet_stream.network.normal import ColumnNormal, to_channels, to_complex
-from chpnet_stream.physics.classical import cg_sense, zero_filled_rss
-from chpnet_stream.physics.coils import combine
-from chpnet_stream.physics.fourier import ifft
+from chpnet_stream.physics.classical import ConjugateGradient, zero_filled_rss
 from chpnet_stream.physics.operators import ColumnSense
-from chpnet_stream.quality import Quality, check, residual
+from chpnet_stream.quality import Noise, Quality, check, residual
 from chpnet_stream.scan.noise import NoiseScan
-from chpnet_stream.scan.slices import Slice
+from chpnet_stream.scan.slices import GrowingSlice, Slice
 from chpnet_stream.symmetry import symmetrize
 
 CG_REGULARIZATION = 1e-2
@@ -50,13 +50,14 @@ class _Unfit(Exception):  # noqa: N818 - no error: the next method is tried
 
 @dataclass
 class _Work:
-    """One slice, ready for the methods that use coil maps."""
+    """One slice, ready for the methods that use coil maps; images stored as `x y`."""
 
     sensitivities: Sensitivities
     operator: ColumnSense
     adjoint: Tensor
     energy: float
-    noise: float
+    noise: Noise
+    solved: dict[tuple[float, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
 
 
 @dataclass
@@ -73,6 +74,10 @@ class _Job:
 
 class SliceReconstructor:
     """Reconstructs the slices of one scan.
+
+    Attributes:
+        judged: Told of what the checks of each network image found; nobody by default.
+        fallbacks: Images that are not of the method asked for, by kind of reason.
 
     Args:
         noise: The scan's noise acquisitions; they must be complete when the first slice comes.
@@ -105,6 +110,9 @@ class SliceReconstructor:
         self.device = device or (engine.device if engine else torch.device("cpu"))
         self.calibration = CoilCalibration(noise, self.device, virtual_coils)
         self.complex_images = complex_images
+        self._ahead = Ahead(self.calibration, self.device)
+        self._anticipates = True
+        self.judged: Callable[[Quality], None] | None = None
         self.fallbacks: Counter[str] = Counter()
         self.runner: DeadlineRunner[Reconstruction] = DeadlineRunner()
 
@@ -137,10 +145,13 @@ class SliceReconstructor:
         if wanted not in LADDERS or (wanted == "chpnet" and self.engine is None):
             raise ValueError(f"expected a method that can be used here, found '{wanted}'")
         job = _Job(data, wanted, StageClock(self.device))
-        with torch.inference_mode():
-            if wanted == "chpnet" and (deadline is not None or baseline):
-                return self._beside_conventional(job, deadline, baseline)
-            return self._first_of(job, LADDERS[wanted])
+        try:
+            with torch.inference_mode():
+                if wanted == "chpnet" and (deadline is not None or baseline):
+                    return self._beside_conventional(job, deadline, baseline)
+                return self._first_of(job, LADDERS[wanted])
+        finally:
+            self._ahead.forget(data)
 
     def _first_of(self, job: _Job, ladder: Sequence[str]) -> Reconstruction:
         """The image of the first method that has a fit one."""
@@ -224,11 +235,15 @@ class SliceReconstructor:
                 image, quality = self._network(job, job.work)
                 found = quality.residual
             else:
-                image = job.work.adjoint
+                work = job.work
                 if name == "cg-sense":
-                    image = self._solve(job.work, CG_REGULARIZATION, CG_ITERATIONS)
+                    columns, normal_image = self._solve(work, CG_REGULARIZATION, CG_ITERATIONS)
                     job.clock.lap("cg-sense")
-                found = residual(image, job.work.adjoint, job.work.operator.normal, job.work.energy)
+                else:
+                    columns = work.adjoint
+                    normal_image = work.operator.normal_columns(columns)
+                found = residual(columns, work.adjoint, normal_image, work.energy)
+                image = columns.mT
             # Along the lines the network was trained to do it.
             image, filled = symmetrize(job.data, image, rows=name != "chpnet")
             notes += filled
@@ -249,6 +264,32 @@ class SliceReconstructor:
             (*notes, name),
         )
 
+    def grow(self, growing: GrowingSlice) -> None:
+        """Do what can be done for a slice while it is still being measured.
+
+        Maps are made on another thread as soon as the calibration lines are there, and lines are
+        whitened, compressed and transformed along x as soon as the maps are known. All of it is
+        checked against the slice when it is complete; where it doesn't fit, it is done again.
+
+        Args:
+            growing: The slice, as of its newest line.
+        """
+        if not self._anticipates:
+            return
+        try:
+            with torch.inference_mode():
+                self._ahead.grow(growing)
+        except Exception as error:  # noqa: BLE001 - what is wrong will show when the slice is done
+            self._anticipates = False
+            self._ahead.clear()
+            logger.warning("slices are prepared when they are complete: %s", first_line(error))
+
+    def close(self) -> None:
+        """Let go of the threads, at the end of the scan."""
+        self.runner.close()
+        self._ahead.clear()
+        self.calibration.close()
+
     def _prepare(self, job: _Job) -> _Work:
         """Whiten, compress, calibrate; A* y and A* A."""
         data = job.data
@@ -261,27 +302,38 @@ class SliceReconstructor:
         except ReconstructionError as error:
             raise _Unfit("no coil maps", str(error)) from error
         job.clock.lap("calibration")
-        kspace = torch.from_numpy(data.kspace).to(self.device)
-        counts = torch.from_numpy(data.sampled).to(self.device, torch.float32)
-        most = float(counts.max().clamp_min(1))
-        weights = counts / most
-        coils = torch.einsum("vc,cyx->vyx", sensitivities.matrix, kspace)
-        energy = float((coils.abs().square() * weights[:, None]).double().sum())
-        weighted = ifft(ifft(coils, dim=-1) * weights[:, None], dim=-2)
-        adjoint = combine(weighted, sensitivities.maps)
-        operator = ColumnSense(sensitivities.maps, weights)
+        lines = self._ahead.lines(data, sensitivities)
+        most = max(int(data.sampled.max()), 1)
+        weights = data.sampled.astype(np.float32) / most
+        operator = sensitivities.sense.weighted(torch.from_numpy(weights).to(self.device))
+        adjoint = lines.adjoint(operator)
+        energy = lines.energy(weights)
         job.clock.lap("data")
-        return _Work(sensitivities, operator, adjoint, energy, (0.5 / most) ** 0.5)
+        samples = len(sensitivities.maps) * int(np.count_nonzero(data.sampled))
+        samples *= max(data.echo_samples[1] - data.echo_samples[0], 0)
+        noise = Noise(1.0 / most, samples, float(weights.mean()))
+        return _Work(sensitivities, operator, adjoint, energy, noise)
 
-    def _solve(self, work: _Work, regularization: float, iterations: int) -> Tensor:
-        columns = cg_sense(
-            work.operator.normal_columns,
-            work.adjoint.mT.contiguous(),
-            regularization=regularization,
-            iterations=iterations,
-            tolerance=0.0,
-        )
-        return columns.mT
+    def _solve(self, work: _Work, regularization: float, iterations: int) -> tuple[Tensor, Tensor]:
+        """CG-SENSE's image x, and A* A x.
+
+        What a network starts from is met on the way to the conventional image: it is kept.
+        """
+        wanted = regularization, iterations
+        if wanted not in work.solved:
+            card = self.engine.card if self.engine else None
+            stops = {iterations}
+            if card is not None and card.start_regularization == regularization:
+                stops.add(card.start_iterations)
+            solver = ConjugateGradient(
+                work.operator.normal_columns, work.adjoint, regularization=regularization
+            )
+            for done in range(iterations + 1):
+                if done in stops:
+                    work.solved[regularization, done] = solver.x, solver.normal_image
+                if done < iterations:
+                    solver.step()
+        return work.solved[wanted]
 
     def _network(self, job: _Job, work: _Work) -> tuple[Tensor, Quality]:
         """The network's image, complex `y x`, if it may be sent."""
@@ -289,15 +341,16 @@ class SliceReconstructor:
         if engine is None:
             raise ValueError("expected an engine for method 'chpnet', found none")
         card = engine.card
-        start = self._solve(work, card.start_regularization, card.start_iterations)
+        start, start_normal = self._solve(work, card.start_regularization, card.start_iterations)
         job.clock.lap("start")
         columns = ColumnNormal(work.operator)
         normal = columns if job.stop is None else StoppableSolver(columns, job.stop)
+        deviation = math.sqrt(0.5 * work.noise.variance)  # of a real part
         problem = Problem(
-            to_channels(start[None]),
-            to_channels(work.adjoint[None]),
+            to_channels(start.mT[None]),
+            to_channels(work.adjoint.mT[None]),
             normal,
-            torch.full((1, 1, 1, 1), card.noise_factor * work.noise, device=self.device),
+            torch.full((1, 1, 1, 1), card.noise_factor * deviation, device=self.device),
         )
         try:
             made = engine.run(problem)
@@ -310,12 +363,24 @@ class SliceReconstructor:
                 "engine failed",
                 f"expected an image {tuple(problem.start.shape)}, found {tuple(made.shape)}",
             )
-        image = to_complex(made.to(self.device, torch.float32))[0]
-        quality = check(image, start, work.adjoint, work.operator.normal, work.energy)
+        image = to_complex(made.to(self.device, torch.float32).mT)[0]  # x y, as the others
+        normal_image = work.operator.normal_columns(image)
+        quality = check(
+            image,
+            start,
+            work.adjoint,
+            normal_image,
+            start_normal,
+            work.energy,
+            work.noise,
+            card.gate,
+        )
         job.clock.lap("checks")
+        if self.judged is not None:
+            self.judged(quality)
         if quality.problem is not None:
             raise _Unfit(quality.problem, quality.detail)
-        return image, quality
+        return image.mT, quality
 
     def _root_sum_of_squares(self, job: _Job) -> Tensor:
         """On the CPU whatever the device: what is left when a GPU fails."""

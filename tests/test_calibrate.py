@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from chpnet_stream import calibrate
-from chpnet_stream.calibrate import CoilCalibration, central_run
+from chpnet_stream.calibrate import CoilCalibration
+from chpnet_stream.errors import ReconstructionError
 from chpnet_stream.mrd.files import ScanFile
 from chpnet_stream.scan.noise import NoiseScan
 from chpnet_stream.scan.slices import Slice, SliceAssembler
@@ -81,24 +82,111 @@ def test_repetitions_without_calibration_use_the_maps_that_are_there(
     assert len(counted) == 2
 
 
-def test_a_fully_sampled_scan_calibrates_itself_anew(
+def test_a_fully_sampled_scan_calibrates_itself(
     tmp_path: Path, counted: list[tuple[int, ...]]
 ) -> None:
-    run(simulated(tmp_path, acceleration=1, repetitions=2))
+    run(simulated(tmp_path, acceleration=1, contrasts=2))
     assert len(counted) == 4
     assert all(shape[1:] == (32, 32) for shape in counted)
 
 
+def test_repetitions_that_differ_by_noise_share_their_maps(
+    tmp_path: Path, counted: list[tuple[int, ...]]
+) -> None:
+    _, images = run(simulated(tmp_path, repetitions=3))
+    assert len(images) == 6
+    assert len({i.data.calibration_version for i in images}) == 6  # all with lines of their own
+    assert len(counted) == 2
+
+
+def test_maps_are_made_anew_when_the_calibration_changes(
+    tmp_path: Path, counted: list[tuple[int, ...]]
+) -> None:
+    noise, slices = slices_of(simulated(tmp_path, repetitions=2, slices=1))
+    calibration = CoilCalibration(noise, CPU)
+    old = calibration.sensitivities(slices[0])
+    assert calibration.sensitivities(slices[1]) is old
+    slices[1].calibration *= np.exp(0.1j) * 1.02  # drift of phase and gain: maps don't depend on it
+    assert calibration.sensitivities(slices[1]) is old
+    slices[1].calibration[1] *= 0.8  # a coil has moved
+    new = calibration.sensitivities(slices[1])
+    assert new is not old
+    fresh = CoilCalibration(noise, CPU).sensitivities(slices[1])
+    assert torch.equal(new.maps, fresh.maps)
+    assert calibration.sensitivities(slices[0]) is old  # both are kept
+    assert calibration.made == len(counted) - 1 == 2
+
+
+def test_without_a_noise_level_every_change_counts(tmp_path: Path) -> None:
+    noise, slices = slices_of(simulated(tmp_path, repetitions=2, slices=1, snr=None))
+    calibration = CoilCalibration(NoiseScan(), CPU)
+    calibration._whitening = torch.eye(4, dtype=torch.complex64)
+    old = calibration.sensitivities(slices[0])
+    assert calibration.noise_source == "none"
+    slices[1].calibration[...] = slices[0].calibration
+    assert calibration.sensitivities(slices[1]) is old
+    slices[1].calibration[0, 32, 32] *= 1 + 1e-4
+    assert calibration.sensitivities(slices[1]) is not old
+
+
+def test_maps_begun_early_are_those_of_the_complete_slice(
+    tmp_path: Path, counted: list[tuple[int, ...]]
+) -> None:
+    noise, slices = slices_of(simulated(tmp_path, slices=1))
+    calibration = CoilCalibration(noise, CPU)
+    early = calibration.anticipate(slices[0])
+    assert early is not None
+    assert calibration.sensitivities(slices[0]) is early.result(60)
+    late = CoilCalibration(noise, CPU).sensitivities(slices[0])
+    assert torch.equal(early.result().maps, late.maps)
+    assert len(counted) == 2
+    slices[0].calibration[2] *= 0.5  # begun too early: other samples in the end
+    assert calibration.sensitivities(slices[0]) is not early.result()
+    calibration.close()
+
+
+def test_early_maps_that_fail_are_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise, slices = slices_of(simulated(tmp_path, slices=1))
+    calibration = CoilCalibration(noise, CPU)
+    real = calibrate.espirit
+
+    def broken(*args, **options):
+        raise ValueError("no signal")
+
+    monkeypatch.setattr(calibrate, "espirit", broken)
+    early = calibration.anticipate(slices[0])
+    assert isinstance(early.exception(60), ReconstructionError)
+    with pytest.raises(ReconstructionError, match="no signal"):
+        calibration.sensitivities(slices[0])
+    assert not calibration.has_maps
+    monkeypatch.setattr(calibrate, "espirit", real)
+    assert len(calibration.sensitivities(slices[0]).maps) == 4
+    calibration.close()
+
+
+def test_nothing_is_begun_before_the_noise_is_known(tmp_path: Path) -> None:
+    _, slices = slices_of(simulated(tmp_path, slices=1))
+    calibration = CoilCalibration(NoiseScan(), CPU)
+    assert calibration.anticipate(slices[0]) is None
+    calibration.sensitivities(slices[0])
+    assert calibration.anticipate(slices[0]) is not None
+    slices[0].calibrated[:] = False
+    slices[0].sampled[30:34] = 0
+    assert calibration.anticipate(slices[0]) is None  # lines are missing at the centre
+
+
 def test_the_cache_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noise, slices = slices_of(simulated(tmp_path, slices=3))
-    one = slices[0].kspace.nbytes
+    one = 2 * slices[0].kspace.nbytes  # maps of as many virtual coils, and their conjugate
     monkeypatch.setattr(calibrate, "CACHE_BYTES", 2 * one)
     calibration = CoilCalibration(noise, CPU)
     first = calibration.sensitivities(slices[0])
     assert calibration.sensitivities(slices[0]) is first
     for data in slices:
         calibration.sensitivities(data)
-    assert len(calibration._maps) == 2
+    assert len(calibration._kept) == 2
     assert calibration.sensitivities(slices[0]) is not first
 
 
@@ -169,19 +257,3 @@ def test_the_longer_calibration_region_is_taken(small_scan: Path) -> None:
     data.calibration[:] = 0  # would give no maps
     maps = CoilCalibration(noise, CPU).sensitivities(data).maps
     assert float(maps.abs().max()) == pytest.approx(1, abs=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("text", "most", "expected"),
-    [
-        ("1111111111", 4, range(3, 7)),
-        ("1111111111", 32, range(10)),
-        ("1010111010", 8, range(4, 7)),
-        ("1111101111", 8, range(5, 5)),
-        ("0000011111", 6, range(5, 8)),
-        ("1", 8, range(1)),
-    ],
-)
-def test_central_run(text: str, most: int, expected: range) -> None:
-    found = central_run(np.array([c == "1" for c in text]), most)
-    assert found == expected

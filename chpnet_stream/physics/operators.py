@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 
 import torch
@@ -138,12 +139,25 @@ class ColumnSense:
     def __init__(self, maps: Tensor, weights: Tensor) -> None:
         self.maps = maps.mT.contiguous()  # ... coils x y
         self.conjugate = self.maps.conj().resolve_conj()
-        lines = weights.shape[-1]
-        shifted = torch.fft.ifftshift(weights, dim=-1) / lines  # and the scale of both transforms
-        # once for the real and once for the imaginary part: a product of real numbers
-        self.weights = shifted.repeat_interleave(2, -1).unflatten(-1, (lines, 2))[
-            ..., None, None, :, :
-        ]
+        self.weights = _pairs(weights)
+
+    def weighted(self, weights: Tensor) -> ColumnSense:
+        """The operator of the same maps with other weights."""
+        other = copy.copy(self)
+        other.weights = _pairs(weights)
+        return other
+
+    def adjoint_columns(self, data: Tensor) -> Tensor:
+        """Image stored as `... x y` of weighted lines.
+
+        Args:
+            data: K-space transformed along x, `... coils x ky`, ky in the order of the FFT, with
+                the phase that puts the image's origin at ``n // 2`` (`CoilLines`).
+        """
+        lines = data.shape[-1]
+        weighted = torch.view_as_complex(torch.view_as_real(data) * (lines**0.5 * self.weights))
+        images = torch.fft.ifft(weighted, dim=-1, norm="forward")
+        return (images * self.conjugate).sum(-3)
 
     def normal_columns(self, x: Tensor) -> Tensor:
         """A* A x for an image stored as `... x y`."""
@@ -158,3 +172,14 @@ class ColumnSense:
     def normal(self, x: Tensor) -> Tensor:
         """A* A x for an image `... y x`."""
         return self.normal_columns(x.mT.contiguous()).mT
+
+
+def _pairs(weights: Tensor) -> Tensor:
+    """Weights `... ky` for FFT of `... coils x ky` seen as pairs of real numbers, scale included.
+
+    Once for the real and once for the imaginary part, so that they multiply real numbers; divided
+    by the number of lines, the scale of a transform there and back.
+    """
+    lines = weights.shape[-1]
+    scaled = torch.fft.ifftshift(weights, dim=-1) / lines
+    return scaled.repeat_interleave(2, -1).unflatten(-1, (lines, 2))[..., None, None, :, :]

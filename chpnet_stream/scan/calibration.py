@@ -77,6 +77,13 @@ class CalibrationStore:
             self._by_slice[key[0]] = self._new(own)
         return self._by_slice.get(key[0])
 
+    def peek(self, key: Key, own: SparseLines) -> Calibration | None:
+        """What `of_slice` would give, and nothing kept."""
+        kept = self._by_slice.get(key[0])
+        if self.maps_only:
+            return kept or (Calibration(own) if len(own) else None)
+        return Calibration(own) if len(own) else kept
+
     def keep(self, key: Key, lines: SparseLines) -> None:
         """Calibration lines that turned out to have no image data beside them."""
         self._by_slice[key[0]] = self._new(lines)

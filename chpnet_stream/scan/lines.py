@@ -133,9 +133,14 @@ class Lines:
 
 
 class SparseLines:
-    """Sum and count of a few lines: memory grows with the lines, not with the grid."""
+    """Sum and count of a few lines: memory grows with the lines, not with the grid.
+
+    Attributes:
+        added: readouts added so far, averages included.
+    """
 
     def __init__(self) -> None:
+        self.added = 0
         self._rows: dict[tuple[int, int], tuple[np.ndarray, int]] = {}
 
     def __len__(self) -> int:
@@ -143,6 +148,7 @@ class SparseLines:
 
     def add(self, row: tuple[int, int], samples: np.ndarray) -> None:
         """Add one readout, `coils kx`, at row `(z, y)`; the array is kept, not copied."""
+        self.added += 1
         if row in self._rows:
             total, count = self._rows[row]
             self._rows[row] = (total + samples, count + 1)

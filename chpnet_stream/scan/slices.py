@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,13 @@ from chpnet_stream.mrd.header import Encoding, ScanHeader
 from chpnet_stream.scan.calibration import Calibration, CalibrationStore, Key
 from chpnet_stream.scan.completeness import missing_lines, seems_complete
 from chpnet_stream.scan.lines import Grid, Lines, SparseLines
+
+SELF_CALIBRATION = 16
+"""Lines on either side of the centre that serve as calibration where none are flagged, at most."""
+
+MOST_LOOKS = 2
+"""Snapshots of one slice: where lines come in another order than usual, the work would be in vain.
+"""
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +51,7 @@ class Slice:
             oversampling removal leaves small values there.
         received_at: `time.monotonic()` when the last readout arrived.
         edges: first-in and last-in flags of all lines together, for the image header.
+        serial: the same as that of the `GrowingSlice` that it was; 0 where it was none.
     """
 
     kspace: np.ndarray
@@ -60,6 +69,23 @@ class Slice:
     echo_samples: tuple[int, int]
     received_at: float
     edges: int
+    serial: int = 0
+
+
+@dataclass(frozen=True)
+class GrowingSlice:
+    """A slice that is still being measured, as of its newest line.
+
+    Attributes:
+        serial: its number.
+        lines: its image lines; they go on changing.
+        snapshot: gives the slice as it would be if it ended here. None where its calibration lines
+            are not known to be whole, or where that was asked for before.
+    """
+
+    serial: int
+    lines: Lines
+    snapshot: Callable[[], Slice] | None
 
 
 @dataclass
@@ -68,6 +94,10 @@ class _Open:
 
     key: Key
     image: Lines
+    serial: int
+    looked_at: int = -1
+    looks: int = 0
+    calibration_average: int = -1
     calibration: SparseLines = field(default_factory=SparseLines)
     calibration_only: SparseLines = field(default_factory=SparseLines)
     nearest: Any = None
@@ -116,6 +146,10 @@ class SliceAssembler:
         self._open: OrderedDict[Key, _Open] = OrderedDict()
         self._held: dict[tuple[int, ...], list[tuple[_Open, int]]] = {}
         self._slice_flags = False
+        self._serial = 0
+        self._newest: _Open | None = None
+        self._newest_calibrates = False
+        self._usual_calibration = 0
 
     def assemble(self, acquisitions: Iterable[Any]) -> Iterator[Slice]:
         """All slices of a sequence of acquisitions, `flush` included."""
@@ -138,6 +172,7 @@ class SliceAssembler:
             BadSamplesError: NaN or infinite samples.
         """
         mask = int(acquisition.flags)
+        self._newest = None
         self.counts["acquisitions"] += 1
         if mask & flags.NOISE:
             self.counts["noise"] += 1
@@ -163,6 +198,7 @@ class SliceAssembler:
             return self._after(acquisition, mask)
         done = [] if key in self._open else self._moved_on(key)
         slot = self._slot(key, grid)
+        self._newest, self._newest_calibrates = slot, calibration
         if image:
             slot.image.add(row, samples)
             slot.has_image = True
@@ -170,8 +206,46 @@ class SliceAssembler:
             slot.calibration_only.add(row, samples)
         if calibration:
             slot.calibration.add(row, samples)
+            slot.calibration_average = int(acquisition.idx.average)
         self._note(slot, acquisition, row, echo, image, received_at)
         return done + self._after(acquisition, mask) + self._evicted()
+
+    @property
+    def growing(self) -> GrowingSlice | None:
+        """The open slice that the last line fed belongs to; None where it has ended, and in 3-D."""
+        slot = self._newest
+        if slot is None or not slot.has_image or self._known_grid().shape[0] > 1:
+            return None
+        snapshot = partial(self._snapshot, slot) if self._is_calibrated(slot) else None
+        return GrowingSlice(slot.serial, slot.image, snapshot)
+
+    def _is_calibrated(self, slot: _Open) -> bool:
+        """Whether the calibration lines of an open slice seem to be all there.
+
+        They are where lines without the flag follow them, in the last average, and as many came as
+        in the slice before. What is believed here is checked when the slice ends.
+        """
+        grid, store = self._known_grid(), self._store
+        if store is None or store.interleaved or self._newest_calibrates:
+            return False
+        last = grid.encoding.limit("average").maximum
+        own = slot.calibration.added
+        if own and slot.calibration_average < last:
+            return False
+        if own == slot.looked_at or own < self._usual_calibration or slot.looks >= MOST_LOOKS:
+            return False
+        if own == 0 and store.peek(slot.key, slot.calibration) is None:
+            there = slot.image.count[0] > last
+            centre = len(there) // 2
+            return bool(there[max(centre - SELF_CALIBRATION, 0) : centre + SELF_CALIBRATION].all())
+        return True
+
+    def _snapshot(self, slot: _Open) -> Slice:
+        slot.looked_at = slot.calibration.added
+        slot.looks += 1
+        calibration = self._store.peek(slot.key, slot.calibration) if self._store else None
+        (data,) = self._slices(slot, 0, calibration)
+        return data
 
     def flush(self) -> list[Slice]:
         """Everything that is still open, oldest first: call it at the end of the scan."""
@@ -242,7 +316,8 @@ class SliceAssembler:
     def _slot(self, key: Key, grid: Grid) -> _Open:
         slot = self._open.get(key)
         if slot is None:
-            slot = self._open[key] = _Open(key, Lines(self.coils, grid.shape))
+            self._serial += 1
+            slot = self._open[key] = _Open(key, Lines(self.coils, grid.shape), self._serial)
         return slot
 
     def _note(
@@ -335,6 +410,9 @@ class SliceAssembler:
 
     def _close(self, key: Key, flagged: bool) -> list[Slice]:
         slot = self._open.pop(key)
+        if slot is self._newest:
+            self._newest = None
+        self._usual_calibration = slot.calibration.added
         grid, store = self._known_grid(), self._store
         if store is None:
             return []
@@ -394,6 +472,7 @@ class SliceAssembler:
                 echo_samples=slot.echo,
                 received_at=slot.received_at,
                 edges=slot.edges,
+                serial=slot.serial,
             )
             for partition in range(len(kspace))
         ]
