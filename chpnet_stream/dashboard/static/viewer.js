@@ -117,7 +117,7 @@ export class Viewer {
     this.place(slices.map((slice) => `s${slice}`), columns, scrolls, slices.length === 1);
     for (const slice of slices) {
       const picture = this.picture(slice);
-      this.tile(`s${slice}`, picture, { width, shape, slice, chosen: slice === chosen, label: width < 130 ? String(slice) : `slice ${slice}`, empty: this.scan.outcome === "running" ? `slice ${slice}` : `no slice ${slice}` });
+      this.tile(`s${slice}`, picture, { width, shape, slice, chosen: slice === chosen, label: width < 130 || (width < 240 && picture && flags(picture).length) ? String(slice) : `slice ${slice}`, empty: this.scan.outcome === "running" ? `slice ${slice}` : `no slice ${slice}` });
       if (picture) wanted.push(picture);
     }
     wanted.sort((a, b) => b.number - a.number);
@@ -479,7 +479,7 @@ function flags(picture) {
 
 function foot(picture, width) {
   const parts = [];
-  if (picture.residual !== null && width > 200) parts.push(`residual ${picture.residual.toFixed(3)}`);
+  if (picture.residual !== null && width > 330) parts.push(`residual ${picture.residual.toFixed(3)}`);
   if (picture.latency_ms !== null) parts.push(ms(picture.latency_ms));
   return parts.join(", ");
 }

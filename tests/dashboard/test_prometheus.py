@@ -1,0 +1,84 @@
+"""Metrics as Prometheus reads them."""
+
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from chpnet_stream.mrd.files import ScanFile
+from chpnet_stream.mrd.wire.messages import Close
+from tests.dashboard.serving import Watched
+from tests.gadgets.peers import configuration, conversation, greeting, raw
+from tests.scan.building import header_xml
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "dashboard.md"
+
+
+def samples(watched: Watched) -> dict[str, float]:
+    status, headers, body = watched.get("/metrics")
+    assert status == 200
+    assert headers["content-type"].startswith("text/plain")
+    return {
+        sample.name + "".join(f"|{v}" for v in sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(body.decode())
+        for sample in family.samples
+    }
+
+
+def test_scans_images_reasons_and_times_are_counted(small_scan: Path) -> None:
+    with Watched() as watched:
+        before = samples(watched)
+        assert before["chpnet_scans_total|done"] == 0
+        assert before["chpnet_open_connections"] == 0
+        watched.send(conversation(small_scan, configuration(send_baseline="true")))
+        late = configuration(deadline_ms=0.001)
+        watched.send(conversation(small_scan, late))
+        watched.send(greeting(header_xml(trajectory="spiral").encode()) + raw(Close()))
+        with watched.connect() as sock, ScanFile(small_scan) as scan:
+            first = list(scan.acquisitions())[:5]
+            sock.sendall(greeting(scan.header.xml) + raw(*first))
+            found = samples(watched)
+            while found["chpnet_running_scans"] != 1 or found["chpnet_queue_bytes"] < 0:
+                found = samples(watched)
+            assert found["chpnet_open_connections"] == 1
+        watched.settled()
+        found = samples(watched)
+        stored = watched.store.picture_bytes
+    assert found["chpnet_scans_total|done"] == 2
+    assert found["chpnet_scans_total|failed"] == 1
+    assert found["chpnet_scans_total|peer gone"] == 1
+    assert found["chpnet_images_total|chpnet"] == 2
+    assert found["chpnet_images_total|cg-sense"] == 2
+    assert found["chpnet_baseline_images_total"] == 2
+    assert found["chpnet_fallbacks_total|late"] == 2
+    assert found["chpnet_deadline_misses_total"] == 2
+    assert found["chpnet_errors_total|UnsupportedScanError"] == 1
+    assert found["chpnet_latency_seconds_count"] == 4
+    assert found["chpnet_latency_seconds_bucket|+Inf"] == 4
+    assert 0 < found["chpnet_latency_seconds_sum"] < 60
+    assert found["chpnet_stage_seconds_total|cg-sense"] > 0
+    assert found["chpnet_open_connections"] == found["chpnet_running_scans"] == 0
+    assert found["chpnet_queue_bytes"] == 0
+    assert found["chpnet_acquisitions_total"] > 100
+    assert found["chpnet_dashboard_picture_bytes"] == stored > 0
+    assert found["process_resident_memory_bytes"] > 1e7
+
+
+def test_openmetrics_on_request() -> None:
+    with Watched() as watched:
+        _, headers, body = watched.get("/metrics", accept="application/openmetrics-text")
+    assert headers["content-type"].startswith("application/openmetrics-text")
+    assert body.rstrip().endswith(b"# EOF")
+
+
+def test_every_metric_is_documented() -> None:
+    with Watched() as watched:
+        _, _, body = watched.get("/metrics")
+    families = re.findall(r"^# HELP (chpnet_\w+)", body.decode(), re.MULTILINE)
+    names = {n for n in families if not n.endswith("_created")}
+    assert len(names) > 12
+    if not PAGE.is_file():
+        pytest.skip("docs are not part of this installation")
+    text = PAGE.read_text(encoding="utf-8")
+    assert not [n for n in sorted(names) if f"`{n}" not in text]
