@@ -186,14 +186,18 @@ def compression_matrix(calibration: Tensor, *, energy: float = 0.999, limit: int
         limit: Most virtual coils; the strongest are kept.
 
     Returns:
-        Complex matrix `virtual coils`; apply it as ``matrix @ data``.
+        Complex matrix `virtual coils`; apply it as ``matrix @ data``. The largest entry of each
+        row is real and positive: which phase an eigenvector has is otherwise up to the library
+        and its number of threads, and so would the phase of the image be.
     """
     flat = calibration.flatten(1)
     values, vectors = torch.linalg.eigh(flat @ flat.mH)
     share = values.flip(0).clamp_min(0).cumsum(0)
     enough = int((share < energy * share[-1]).sum().item()) + 1
     keep = max(1, min(limit, enough, calibration.shape[0]))
-    return vectors.flip(1)[:, :keep].mH.contiguous()
+    rows = vectors.flip(1)[:, :keep].mH
+    largest = rows.gather(1, rows.abs().argmax(dim=1, keepdim=True))
+    return (rows * (largest.conj() / largest.abs())).contiguous()
 
 
 def combine(images: Tensor, maps: Tensor) -> Tensor:

@@ -177,6 +177,18 @@ def test_compression_keeps_the_energy_asked_for():
     assert 1 < previous <= 8
 
 
+def test_the_phase_of_virtual_coils_is_fixed():
+    """The largest entry of every row is real and positive, whatever the library gave it."""
+    calibration = torch.randn(6, 24, 32, dtype=torch.complex128, generator=torch.Generator())
+    calibration = calibration * torch.logspace(0, 1.5, 6)[:, None, None]
+    matrix = compression_matrix(calibration, energy=1.0, limit=6)
+    largest = matrix.gather(1, matrix.abs().argmax(dim=1, keepdim=True))
+    assert float(largest.imag.abs().max()) < 1e-12
+    assert float(largest.real.min()) > 0
+    identity = torch.eye(6, dtype=matrix.dtype)
+    torch.testing.assert_close(matrix @ matrix.mH, identity)
+
+
 def test_compression_is_limited():
     data = complex_noise(8, 20, 20, dtype=torch.complex64)
     assert compression_matrix(data, energy=1.0, limit=3).shape == (3, 8)
