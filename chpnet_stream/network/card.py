@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from chpnet_stream.network.config import StudentConfig
+from chpnet_stream.network.gate_limits import GateLimits
 
 
 class TrainingData(BaseModel):
@@ -62,6 +63,7 @@ class ModelCard(BaseModel):
         onnx_sha256: Checksums of `<name>.<i>.onnx`, one for each denoiser.
         int8_sha256: Checksums of `<name>.int8.<i>.onnx`, where such were made.
         plans: TensorRT plans beside the card.
+        gate: Limits of the checks of its images; wide ones where the card has none.
         parameters: Number of weights.
         gmac_320: Multiply-accumulates in convolutions for a 320 x 320 slice, in 10^9.
         start_iterations: CG-SENSE iterations of the starting image it was trained with.
@@ -100,6 +102,7 @@ class ModelCard(BaseModel):
     training: str
     int8_sha256: tuple[str, ...] = ()
     plans: tuple[PlanRecord, ...] = ()
+    gate: GateLimits = GateLimits()
 
     def graph_sums(self, precision: str) -> tuple[str, ...]:
         """Checksums of the ONNX graphs of a precision that are kept in files; () for none."""
