@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
@@ -124,6 +125,7 @@ class SliceAssembler:
         header: the scan's header.
         max_open: slices that may be open at once; beyond, the oldest is given out incomplete.
         max_open_bytes: the same as a limit of memory (one slice may always be open).
+        max_slice_bytes: a scan whose slices take more than this is refused.
         calibration_mode: overrides the header's.
     """
 
@@ -132,12 +134,14 @@ class SliceAssembler:
         header: ScanHeader,
         max_open: int = 256,
         max_open_bytes: int = 4 * 2**30,
+        max_slice_bytes: int = 16 * 2**30,
         calibration_mode: str | None = None,
     ) -> None:
         header.check()
         self.header = header
         self.max_open = max(1, max_open)
         self.max_open_bytes = max_open_bytes
+        self.max_slice_bytes = max_slice_bytes
         self.counts: Counter[str] = Counter()
         self.coils = 0
         self._mode = calibration_mode
@@ -316,6 +320,14 @@ class SliceAssembler:
     def _slot(self, key: Key, grid: Grid) -> _Open:
         slot = self._open.get(key)
         if slot is None:
+            size = self.coils * math.prod(grid.shape) * np.dtype(np.complex64).itemsize
+            if size > self.max_slice_bytes:
+                z, y, x = grid.shape
+                raise UnsupportedScanError(
+                    f"a slice of {self.coils} coils with {z} x {y} x {x} samples takes "
+                    f"{size / 2**30:.1f} GiB, expected at most {self.max_slice_bytes / 2**30:.1f} "
+                    "GiB; check the header, or use fewer coils"
+                )
             self._serial += 1
             slot = self._open[key] = _Open(key, Lines(self.coils, grid.shape), self._serial)
         return slot

@@ -227,6 +227,13 @@ def test_changing_coil_counts_are_refused():
         assemble(scan)
 
 
+def test_slices_that_no_memory_holds_are_refused_at_the_first_line():
+    scan = Scan.of(coils=3)
+    assembler = SliceAssembler(scan.header, max_slice_bytes=1000)
+    with pytest.raises(UnsupportedScanError, match=r"a slice of 3 coils with 1 x 16 x \d+ samples"):
+        assembler.feed(scan.line(3))
+
+
 def test_noise_may_have_other_coils():
     scan = Scan.of()
     scan.line(0, 19, data=np.ones((7, 64)))
