@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, cast
@@ -97,7 +96,7 @@ class MrdScan(Scan):
             turn=turn,
         )
         self.configurations = configurations or Configurations()
-        self.noise = noise or NoiseStore()
+        self.noise = NoiseStore() if noise is None else noise
         self.in_pipe = in_pipe
         self.asked = Configuration()
         self.fault: ConfigurationError | None = None
@@ -115,7 +114,7 @@ class MrdScan(Scan):
 
     def run(self) -> None:
         """See `Scan.run`; a client that only asks for the version gets its answer."""
-        with self._patience():
+        with self.connection.patience(self.patience):
             comes = self.connection.answer(reply)
         if comes:
             super().run()
@@ -194,13 +193,6 @@ class MrdScan(Scan):
             logger.warning("%s asked for %s: %s", self.name, name, self.asked.note)
         return ReconstructionOptions.from_properties({**self.defaults, **self.asked.properties})
 
-    def _patience(self) -> AbstractContextManager[object]:
-        return _Patience(self.connection, self.patience) if self.patience else nullcontext()
-
-    def _greet(self) -> None:
-        with self._patience():
-            self.connection.greet()
-
     def _handler(self, options: ReconstructionOptions) -> Handler:
         import torch
 
@@ -226,20 +218,6 @@ class MrdScan(Scan):
                 )
         except ChpnetError as error:  # whoever needs it will say so
             logger.debug("%s: not warmed up: %s", self.name, error)
-
-
-class _Patience:
-    """Lets go of a connection on which too little comes for too long."""
-
-    def __init__(self, connection: Connection, seconds: float) -> None:
-        self.timer = threading.Timer(seconds, connection.hang_up)
-        self.timer.daemon = True
-
-    def __enter__(self) -> None:
-        self.timer.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.timer.cancel()
 
 
 class _AnyHandler:

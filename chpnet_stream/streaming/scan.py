@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -105,16 +104,8 @@ class Scan:
         return options
 
     def _greet(self) -> None:
-        if not self.patience:
+        with self.connection.patience(self.patience):
             self.connection.greet()
-            return
-        timer = threading.Timer(self.patience, self.connection.hang_up)
-        timer.daemon = True
-        timer.start()
-        try:
-            self.connection.greet()
-        finally:
-            timer.cancel()
 
     def _prepare(self, options: ReconstructionOptions) -> Handler:
         handler = self._handler(options)

@@ -9,7 +9,13 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, Protocol
 
-from chpnet_stream.errors import ChpnetError, PeerError, PeerGoneError, ProtocolError
+from chpnet_stream.errors import (
+    ChpnetError,
+    PeerError,
+    PeerGoneError,
+    ProtocolError,
+    StalledPeerError,
+)
 from chpnet_stream.mrd.header import ScanHeader
 from chpnet_stream.mrd.wire import messages
 from chpnet_stream.mrd.wire.byte_stream import ByteStream, SocketStream
@@ -91,6 +97,7 @@ class Connection:
         self._header: ScanHeader | None = None
         self._next_of_all: Any = None
         self._fault: ChpnetError | None = None
+        self._lost: StalledPeerError | None = None
         self._reader = reader or MessageReader(stream, limits)
         self._writer = writer or MessageWriter(stream)
         self._ended = threading.Lock()
@@ -159,6 +166,31 @@ class Connection:
             return True
         self._next_of_all = message
         return not (asked and isinstance(message, messages.Close))
+
+    @contextlib.contextmanager
+    def patience(self, seconds: float) -> Iterator[None]:
+        """Give the peer so long for what is done inside of the `with` block; 0 for any time.
+
+        Where it takes longer, the peer is told, the stream is let go of, and whoever reads gets
+        `StalledPeerError`.
+        """
+        timer = threading.Timer(seconds, self._lose_patience, (seconds,))
+        timer.daemon = True
+        if seconds:
+            timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _lose_patience(self, seconds: float) -> None:
+        text = (
+            f"no header came for {seconds:g} s, expected a scan to begin by then; the peer hangs, "
+            "or only looked whether somebody listens"
+        )
+        self._lost = StalledPeerError(text)
+        self.fail(f"chpnet-stream: {text}")
+        self.hang_up()
 
     def greet(self) -> None:
         """Read up to the header: FILENAME or CONFIG (or neither), and HEADER.
@@ -275,7 +307,12 @@ class Connection:
             message, self._next_of_all = self._next_of_all, None
             return message
         while True:
-            message = self._reader.read()
+            try:
+                message = self._reader.read()
+            except PeerGoneError:
+                if self._lost is not None:
+                    raise self._lost from None
+                raise
             if message is None:
                 raise PeerGoneError(
                     f"the stream ended at byte {self._reader.position} without CLOSE, the "
