@@ -17,14 +17,15 @@ from torch.nn import functional
 from chpnet_stream.deadline import DeadlineRunner, StoppableNormal, TooLateError
 from chpnet_stream.engines.engine import Engine, Problem, first_line
 from chpnet_stream.errors import EngineError, ModelError
-from chpnet_stream.network.normal import DownsamplingNormal
+from chpnet_stream.network.config import Measured
+from chpnet_stream.network.normal import SuperresNormal, superres_start
 
 DEFAULT_FACTOR = 2
 LEVEL = 0.99
 """Quantile of the first image's magnitude that the network sees as one, for the whole scan."""
 
 LARGEST_RESIDUAL = 0.25
-"""Averaged back, an image may miss the one it was made of by this share of that one's norm."""
+"""Measured again, an image may miss the one it was made of by this share of that one's norm."""
 
 HAAR_MEDIAN = 0.6745
 """Median of the absolute value of a standard normal variable."""
@@ -39,7 +40,7 @@ class Enhanced:
     Attributes:
         image: `y x`, both axes `factor` times as long; complex where the input was.
         fallback: Why it was only interpolated; None where the network made it.
-        residual: What block averages miss of the input, relative to its norm.
+        residual: What the image, measured again, misses of the input, relative to its norm.
     """
 
     image: np.ndarray
@@ -69,6 +70,7 @@ class Enhancer:
             )
         self.engine = engine
         self.factor = _factor(engine)
+        self.normal = SuperresNormal(self.factor, _measured(engine))
         self.given_up: str | None = None
         self.turn: Callable[[], AbstractContextManager[object]] = nullcontext
         self.fallbacks: Counter[str] = Counter()
@@ -89,14 +91,12 @@ class Enhancer:
             if not self._scale:
                 self._scale = float(torch.quantile(low.flatten()[:: _step(low)], LEVEL))
             low = low / (self._scale or 1.0)
-            start = functional.interpolate(
-                low[None, None], scale_factor=self.factor, mode="bicubic", align_corners=False
-            ).clamp_min(0)
+            start = superres_start(low[None, None], self.normal).clamp_min(0)
             made, fallback = start, self._trouble(low)
             if fallback is None:
                 made, fallback = self._by_network(start, low, deadline)
             magnitude = made[0, 0] * (self._scale or 1.0)
-            missed = _missed(made, low, self.factor)
+            missed = self._missed(made, low)
             pixels = magnitude * self._phase(source)
             return Enhanced(pixels.cpu().numpy(), fallback, missed)
 
@@ -129,22 +129,22 @@ class Enhancer:
         made = made.clamp_min(0)
         if not bool(made.isfinite().all()):
             return start, self._note("not finite", "the network's image has NaN or infinite pixels")
-        missed = _missed(made, low, self.factor)
+        missed = self._missed(made, low)
         if missed > LARGEST_RESIDUAL:
-            detail = f"averaged back it misses the image by {missed:.3f}"
+            detail = f"measured again it misses the image by {missed:.3f}"
             return start, self._note("misses the data", detail)
         return made, None
 
     def _run(self, start: Tensor, low: Tensor, stop: threading.Event) -> Tensor:
         f, device = self.factor, self.engine.device
         noise = f * self.engine.card.noise_factor * estimate_image_noise(low)
-        adjoint = low.repeat_interleave(f, -2).repeat_interleave(f, -1)[None, None]
+        adjoint = self.normal.adjoint(low[None, None])
         with torch.inference_mode():
             made = self.engine.run(
                 Problem(
                     start.to(device),
                     adjoint.to(device),
-                    StoppableNormal(DownsamplingNormal(f), stop),
+                    StoppableNormal(self.normal, stop),
                     torch.full((1, 1, 1, 1), noise, device=device),
                 )
             )
@@ -155,10 +155,18 @@ class Enhancer:
         if not source.is_complex():
             return torch.ones(1)
         parts = torch.view_as_real(source).movedim(-1, 0)[None]
-        fine = functional.interpolate(
-            parts, scale_factor=self.factor, mode="bilinear", align_corners=False
-        )
+        if self.normal.measured == "centre":
+            fine = self.normal.adjoint(parts)
+        else:
+            fine = functional.interpolate(
+                parts, scale_factor=self.factor, mode="bilinear", align_corners=False
+            )
         return torch.exp(1j * torch.atan2(fine[0, 1], fine[0, 0]))
+
+    def _missed(self, fine: Tensor, low: Tensor) -> float:
+        """What an image, measured again, misses of the one that came, over that one's norm."""
+        norm = float(low.norm())
+        return float((self.normal.forward(fine)[0, 0] - low).norm()) / norm if norm else 0.0
 
     def _note(self, kind: str, detail: str) -> str:
         if not self.fallbacks[kind]:
@@ -187,15 +195,16 @@ def estimate_image_noise(image: Tensor) -> float:
     return float(detail.abs().median()) / HAAR_MEDIAN
 
 
-def _missed(fine: Tensor, low: Tensor, factor: int) -> float:
-    back = functional.avg_pool2d(fine, factor)[0, 0]
-    norm = float(low.norm())
-    return float((back - low).norm()) / norm if norm else 0.0
-
-
 def _step(image: Tensor) -> int:
     """`torch.quantile` takes at most 2^24 values."""
     return 1 + image.numel() // 2**24
+
+
+def _measured(engine: Engine) -> Measured:
+    """How the images that the network was trained on were measured."""
+    settings = engine.card.recipe.get("superres")
+    found = settings.get("measured") if isinstance(settings, dict) else None
+    return "centre" if found == "centre" else "blocks"
 
 
 def _factor(engine: Engine) -> int:

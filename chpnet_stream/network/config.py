@@ -6,6 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Measured = Literal["blocks", "centre"]
+"""What pixels of the `superres` task are: means of blocks, or images of the centre of k-space."""
+
 
 class StudentConfig(BaseModel):
     """Architecture of a student, as it stands in a model card."""

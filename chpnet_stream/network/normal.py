@@ -10,8 +10,10 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from chpnet_stream.physics.operators import ColumnSense, Downsampling, LinearOperator
+from chpnet_stream.network.config import Measured
+from chpnet_stream.physics.operators import ColumnSense, Downsampling, KspaceCentre, LinearOperator
 
 
 def to_channels(x: Tensor) -> Tensor:
@@ -125,12 +127,45 @@ class OperatorNormal:
         return to_channels(self.operator.normal(to_complex(x)))
 
 
-class DownsamplingNormal:
-    """D* D of the `superres` task, scaled to a largest eigenvalue of one."""
+class SuperresNormal:
+    """A* A of the `superres` task, scaled to a largest eigenvalue of one.
 
-    def __init__(self, factor: int) -> None:
-        self.operator = Downsampling(factor)
+    A measured pixel then counts with `factor` times its value, and so does its noise.
+
+    Args:
+        factor: Pixels along each axis to one measured pixel.
+        measured: What a measured pixel is: the mean of its block, or, of a scan, what the centre
+            of k-space tells.
+    """
+
+    def __init__(self, factor: int, measured: Measured = "blocks") -> None:
+        self.factor = factor
+        self.measured = measured
+        self.operator = KspaceCentre(factor) if measured == "centre" else Downsampling(factor)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Image `batch channels y x` to `batch channels y x`."""
-        return self.operator.normal(x) * self.operator.factor**2
+        return self.operator.normal(x) * self.factor**2
+
+    def adjoint(self, low: Tensor) -> Tensor:
+        """A* of a measured image `batch channels y x`, on the same scale: as bright as it is."""
+        return self.operator.adjoint(low) * self.factor**2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What would be measured of an image, in its own units."""
+        return self.operator.forward(x)
+
+
+def superres_start(low: Tensor, normal: SuperresNormal) -> Tensor:
+    """The image that a network of the `superres` task begins with: a plain interpolation.
+
+    Args:
+        low: Measured image `batch channels y x`.
+        normal: How it was measured. Means of blocks are interpolated by cubic splines, images of
+            the centre of k-space by zero filling.
+    """
+    if normal.measured == "centre":
+        return normal.adjoint(low)
+    return functional.interpolate(
+        low, scale_factor=normal.factor, mode="bicubic", align_corners=False
+    )

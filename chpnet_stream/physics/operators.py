@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from chpnet_stream.physics.fourier import fft, ifft
+from chpnet_stream.physics.fourier import fft, ifft, resize_centred
 
 
 class LinearOperator(ABC):
@@ -75,6 +75,39 @@ class Downsampling(LinearOperator):
         """Blocks `... y x` back to the image matrix, divided by ``factor ** 2``."""
         f = self.factor
         return y.repeat_interleave(f, -2).repeat_interleave(f, -1) / f**2
+
+
+class KspaceCentre(LinearOperator):
+    """y = A x: a real image seen through the centre of its k-space alone.
+
+    What a scan of a lower resolution measures. Intensities are kept (a constant stays what it is),
+    and so is the place of the centre pixel, at index ``n // 2`` in both images: pixel i of y lies
+    at pixel ``factor * i`` of x.
+
+    Args:
+        factor: Number of image pixels along each axis to one of the measured image.
+    """
+
+    def __init__(self, factor: int) -> None:
+        if factor < 1:
+            raise ValueError(f"expected a factor of at least 1, found {factor}")
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Real image `... y x` to `... y/factor x/factor`."""
+        f = self.factor
+        if x.shape[-2] % f or x.shape[-1] % f:
+            raise ValueError(
+                f"expected a matrix divisible by {f}, found {x.shape[-2]} x {x.shape[-1]}"
+            )
+        shape = (x.shape[-2] // f, x.shape[-1] // f)
+        return ifft(resize_centred(fft(x), shape)).real / f
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Real image `... y x` to its zero-filled interpolation, over ``factor ** 2``."""
+        f = self.factor
+        shape = (y.shape[-2] * f, y.shape[-1] * f)
+        return ifft(resize_centred(fft(y), shape)).real / f
 
 
 def sense_gram(maps: Tensor, weights: Tensor) -> Tensor:

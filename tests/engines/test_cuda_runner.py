@@ -8,7 +8,7 @@ import torch
 
 from chpnet_stream.deadline import StoppableNormal
 from chpnet_stream.engines.cuda_runner import StaticProblem, plain_normal, signature
-from chpnet_stream.network.normal import DownsamplingNormal
+from chpnet_stream.network.normal import SuperresNormal
 from chpnet_stream.network.weights import find_model, load_student
 from tests.network.problems import problem_of, sense_problem, solve
 
@@ -28,9 +28,9 @@ def test_alike_are_those_of_one_matrix_and_kind(normal):
 
 def test_numbers_count():
     problem, _ = problem_of("superres", (16, 24), dtype=torch.float32)
-    other = replace(problem, normal=DownsamplingNormal(4))
+    other = replace(problem, normal=SuperresNormal(4))
     assert signature(problem) != signature(other)
-    assert signature(problem) == signature(replace(problem, normal=DownsamplingNormal(2)))
+    assert signature(problem) == signature(replace(problem, normal=SuperresNormal(2)))
 
 
 def test_work_that_may_differ_is_never_alike():

@@ -5,9 +5,9 @@ import torch
 from chpnet_stream.engines.engine import Problem
 from chpnet_stream.network.normal import (
     ColumnNormal,
-    DownsamplingNormal,
     GramNormal,
     OperatorNormal,
+    SuperresNormal,
     to_channels,
 )
 from chpnet_stream.physics.classical import cg_sense
@@ -58,7 +58,7 @@ def downsampling_problem(
 ) -> tuple[Problem, torch.Tensor]:
     """A `superres` problem of magnitude images and its truth `batch 1 y x`."""
     truth = torch.stack([phantom(shape).roll(3 * i, 1) for i in range(batch)])[:, None].to(dtype)
-    normal = DownsamplingNormal(factor)
+    normal = SuperresNormal(factor)
     adjoint = normal(truth)
     noise = torch.full((batch, 1, 1, 1), sigma, dtype=dtype)
     return Problem(adjoint.clone(), adjoint, normal, noise), truth

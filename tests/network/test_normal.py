@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from chpnet_stream.network.chpnet import _solve
-from chpnet_stream.network.normal import DownsamplingNormal, Solver, to_channels, to_complex
+from chpnet_stream.network.normal import Solver, SuperresNormal, to_channels, to_complex
 from tests.network.problems import sense_problem
 from tests.physics.cases import complex_noise
 
@@ -33,7 +33,7 @@ def test_three_forms_of_one_operator(shape, batch, dtype):
 @pytest.mark.parametrize("factor", [2, 4])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_downsampling_normal_is_a_projection(factor, channels):
-    normal = DownsamplingNormal(factor)
+    normal = SuperresNormal(factor)
     x = torch.randn(2, channels, 8, 12, dtype=torch.float64)
     y = torch.randn(2, channels, 8, 12, dtype=torch.float64)
     torch.testing.assert_close(normal(normal(x)), normal(x))

@@ -6,6 +6,7 @@ from chpnet_stream.physics.operators import (
     ColumnSense,
     Downsampling,
     GramOperator,
+    KspaceCentre,
     SenseOperator,
     apply_gram,
     sense_gram,
@@ -184,3 +185,36 @@ def test_measured_kspace_of_the_phantom_is_where_it_should_be():
     case = make_case()
     energy = fft(case.maps * case.image).abs().square().sum(dim=(0, 2))
     assert int(energy.argmax()) == case.image.shape[0] // 2
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3])
+@pytest.mark.parametrize("shape", [(12, 18), (24, 6)])
+def test_the_centre_of_kspace_is_adjoint_and_a_projection(shape, factor):
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(2, *shape, generator=generator, dtype=torch.float64)
+    low = (shape[0] // factor, shape[1] // factor)
+    y = torch.randn(2, *low, generator=generator, dtype=torch.float64)
+    operator = KspaceCentre(factor)
+    torch.testing.assert_close((operator.forward(x) * y).sum(), (x * operator.adjoint(y)).sum())
+    once = operator.forward(x)
+    again = operator.forward(operator.adjoint(once)) * factor**2
+    if all(n % 2 for n in low):  # of even ones the outermost line has no partner
+        torch.testing.assert_close(again, once)
+    assert float(torch.linalg.norm(again)) <= float(torch.linalg.norm(once)) * (1 + 1e-12)
+
+
+def test_the_centre_of_kspace_keeps_brightness_and_place():
+    y, x = torch.meshgrid(torch.arange(48.0), torch.arange(32.0), indexing="ij")
+    wide = torch.exp(-((y - 24) ** 2 + (x - 16) ** 2) / (2 * 3.0**2)).double()
+    low = KspaceCentre(2).forward(wide)
+    torch.testing.assert_close(low, wide[::2, ::2], atol=1e-4, rtol=0)  # pixel i lies at 2 i
+    torch.testing.assert_close(KspaceCentre(2).adjoint(low) * 4, wide, atol=1e-4, rtol=0)
+    flat = torch.full((8, 8), 3.0, dtype=torch.float64)
+    torch.testing.assert_close(KspaceCentre(4).forward(flat), torch.full_like(flat[:2, :2], 3.0))
+
+
+def test_the_centre_of_kspace_refuses_other_matrices():
+    with pytest.raises(ValueError, match="divisible by 2, found 5 x 6"):
+        KspaceCentre(2).forward(torch.zeros(5, 6))
+    with pytest.raises(ValueError, match="at least 1"):
+        KspaceCentre(0)

@@ -4,6 +4,7 @@ import torch
 from pydantic import ValidationError
 from torch.nn import functional
 
+from chpnet_training.dataset import collate
 from chpnet_training.superres import SuperresConfig, superres_sample
 from tests.physics.cases import phantom
 
@@ -22,6 +23,19 @@ def test_the_measured_image_is_the_mean_of_blocks(factor):
     torch.testing.assert_close(made.low, blocks)
     assert float(torch.quantile(made.target.flatten(), 0.99)) == pytest.approx(1.0)
     assert float(made.target.min()) >= 0
+
+
+def test_the_measured_image_can_be_the_centre_of_kspace():
+    made = sample(measured="centre", matrix=64)
+    spectrum = torch.fft.fftshift(torch.fft.fft2(made.target))
+    spectrum = spectrum[16:48, 16:48]
+    expected = torch.fft.ifft2(torch.fft.ifftshift(spectrum)).real.abs() / 4
+    torch.testing.assert_close(made.low, expected, atol=1e-5, rtol=1e-4)
+    batch = collate([made, made])
+    assert batch.start.shape == batch.target.shape == (2, 1, 64, 64)
+    torch.testing.assert_close(batch.normal.adjoint(made.low[None, None]), batch.adjoint[:1])
+    fold = batch.normal(batch.adjoint)  # scaled to a largest eigenvalue of one
+    assert float((fold - batch.adjoint).norm() / batch.adjoint.norm()) < 0.05
 
 
 def test_noise_is_as_strong_as_it_says():

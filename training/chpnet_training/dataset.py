@@ -15,7 +15,13 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from chpnet_stream.errors import ConfigurationError, InputError
-from chpnet_stream.network.normal import ColumnNormal, DownsamplingNormal, Normal, to_channels
+from chpnet_stream.network.normal import (
+    ColumnNormal,
+    Normal,
+    SuperresNormal,
+    superres_start,
+    to_channels,
+)
 from chpnet_stream.physics.classical import cg_sense
 from chpnet_stream.physics.operators import ColumnSense
 from chpnet_training.measured import measured_samples
@@ -282,11 +288,9 @@ def _collate_superres(samples: Sequence[SuperresSample], device: torch.device | 
     factors = {s.factor for s in samples}
     if len(factors) > 1:
         raise ConfigurationError(f"expected one factor in a step, found {sorted(factors)}")
-    factor = factors.pop()
+    factor, measured = factors.pop(), samples[0].measured
     low = torch.stack([s.low for s in samples])[:, None].to(device)
     target = torch.stack([s.target for s in samples])[:, None].to(device)
-    start = functional.interpolate(low, scale_factor=factor, mode="bicubic", align_corners=False)
-    adjoint = low.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
-    # DownsamplingNormal is scaled by factor^2: a measured pixel counts with factor times its value
+    normal = SuperresNormal(factor, measured)
     noise = torch.tensor([factor * s.noise for s in samples], device=device).reshape(-1, 1, 1, 1)
-    return Batch(start, adjoint, target, DownsamplingNormal(factor), noise)
+    return Batch(superres_start(low, normal), normal.adjoint(low), target, normal, noise)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor
 from torch.nn import functional
+
+from chpnet_stream.network.config import Measured
+from chpnet_stream.network.normal import SuperresNormal
 
 
 class SuperresConfig(BaseModel):
@@ -21,8 +24,18 @@ class SuperresConfig(BaseModel):
     factors: tuple[int, ...] = Field((2, 4), min_length=1, description="pixels per measured pixel")
     noise: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]] = Field(
         (0.005, 0.005),
-        description="standard deviation of the measured pixels over the 99th percentile",
+        description="standard deviation of the measured pixels over the 99th percentile: from, to",
     )
+
+    measured: Measured = Field(
+        "blocks", description="pixels are means of blocks, or images of the centre of k-space"
+    )
+
+    @field_validator("noise", mode="before")
+    @classmethod
+    def _one_number(cls, found: Any) -> Any:
+        """One number stands for a range of nothing else."""
+        return (found, found) if isinstance(found, int | float) else found
 
     @field_validator("noise")
     @classmethod
@@ -41,18 +54,20 @@ class SuperresSample:
         low: Measured image `y/factor x/factor`.
         factor: Pixels along each axis of a measured pixel.
         noise: Standard deviation of `low`, in the same units.
+        measured: How `low` was measured.
     """
 
     target: Tensor
     low: Tensor
     factor: int
     noise: float
+    measured: Measured = "blocks"
 
 
 def superres_sample(
     magnitude: np.ndarray, config: SuperresConfig, factor: int, rng: np.random.Generator
 ) -> SuperresSample:
-    """Fit an image into the square matrix, turn it at random, average its blocks, add noise.
+    """Fit an image into the square matrix, turn it at random, measure it coarsely, add noise.
 
     Args:
         magnitude: Image `y x`, 0 to about 1.
@@ -74,9 +89,11 @@ def superres_sample(
     if rng.random() < 0.5:
         image = image.flip(1)
     image = image / torch.quantile(image.flatten(), 0.99).clamp_min(1e-3)
-    low = functional.avg_pool2d(image[None], factor)[0]
+    low = SuperresNormal(factor, config.measured).forward(image)
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     least, most = config.noise
     noise = float(rng.uniform(least, most)) if most > least else least
     low = low + noise * torch.randn(low.shape, generator=generator)
-    return SuperresSample(image.contiguous(), low, factor, noise)
+    if config.measured == "centre":
+        low = low.abs()  # a magnitude image, as scans give it
+    return SuperresSample(image.contiguous(), low, factor, noise, config.measured)
