@@ -14,6 +14,7 @@ from chpnet_stream.cli.group import make_group, run_group
 
 VERBS = {
     "chain": "Check a Gadgetron chain before the scan.",
+    "doctor": "Say what this machine can do, and what to do about the rest.",
     "gadget": "Serve scans to Gadgetron chains, with the model loaded.",
     "info": "Say what a scan is, and whether it can be reconstructed.",
     "models": "List the networks that are installed.",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import platform
 from importlib.metadata import version
-from pathlib import Path
+
+from chpnet_stream.engines.processor import processor
 
 
 def describe_machine() -> str:
@@ -20,13 +21,3 @@ def describe_machine() -> str:
         f"Measured on {where}; Python {platform.python_version()}, torch {version('torch')}, "
         f"lightning {version('lightning')}."
     )
-
-
-def processor() -> str:
-    """Name of the processor."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in text.splitlines() if "model name" in line]
-    return names[0] if names else platform.machine()
