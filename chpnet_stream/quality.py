@@ -6,8 +6,8 @@ Nothing here is learned but the limits. Noise has the variance s per sampled val
     E |A x - y|^2 = N s,
 
 and for the best fit to the data, which explains the noise of as many values as it has degrees of
-freedom P (pixels inside the object), (N - P) s. A network's image lies between: it may miss the data
-by P s more than CG-SENSE's, and by a small share (`MODEL_ERROR`) of the data beside, for no
+freedom P (pixels inside the object), (N - P) s. A network's image lies between: it may miss the
+data by P s more than CG-SENSE's, and by a small share (`MODEL_ERROR`) of the data beside, for no
 reconstruction is exact. `docs/quality-gate.md` derives the numbers and shows what they catch.
 """
 
@@ -26,8 +26,12 @@ from chpnet_stream.network.gate_limits import BANDS, GateLimits
 MODEL_ERROR = 0.05
 """Amplitude, relative to the data, up to which images may differ without noise as a reason."""
 
+CHANGE_ERRORS = (MODEL_ERROR, 1.0, 1.0, 1.0)
+"""The same in every band of frequencies: only the lowest are right in CG-SENSE's image, the others
+may be noise and aliasing altogether."""
+
 BLOCK = 8
-"""Pixels along the side of the blocks in which an image is looked at for what data don't support."""
+"""Side in pixels of the blocks in which an image is looked at for what the data don't support."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,7 @@ def check(
         detail = "the network's image has NaN or infinite pixels"
         return Quality(math.nan, usual, math.nan, problem="not finite", detail=detail)
     found = _measure(image, baseline, adjoint, normal_image, data_energy, noise, usual)
-    problem, detail = _problem(found, limits)
+    problem, detail = problem_of(found, limits)
     mark = ""
     if not found.inconsistency <= limits.inconsistency:
         mark = (
@@ -175,13 +179,13 @@ def _measure(
         ratio,
         misfit=_root(further, allowed),
         brightness=_root(mend, allowed),
-        local=_largest_block(gap, image, noise),
+        local=_largest_block(gap, energy, noise),
         change=_change(image - baseline, baseline, noise, pixels),
         inconsistency=_root(usual**2 * data_energy, expected),
     )
 
 
-def _problem(found: Quality, limits: GateLimits) -> tuple[str | None, str]:
+def problem_of(found: Quality, limits: GateLimits) -> tuple[str | None, str]:
     """Kind of the fault and words for it; None and nothing where all is well."""
     if not found.energy_ratio <= limits.energy:
         return (
@@ -201,8 +205,8 @@ def _problem(found: Quality, limits: GateLimits) -> tuple[str | None, str]:
     for band, (value, limit) in enumerate(zip(found.change, limits.change, strict=True)):
         if not value <= limit:
             return "unlike the conventional image", (
-                f"the network changed CG-SENSE's image at {_range(band)} of the highest frequency by "
-                f"{value:.3g} times what noise and model errors explain, allowed is {limit:.3g}"
+                f"the network changed CG-SENSE's image at {_range(band)} of the highest frequency "
+                f"by {value:.3g} times what noise and errors explain, allowed is {limit:.3g}"
             )
     return None, ""
 
@@ -236,19 +240,16 @@ def _power(image: Tensor) -> Tensor:
     return torch.view_as_real(image.resolve_conj()).square().sum(-1)
 
 
-def _largest_block(gap: Tensor, image: Tensor, noise: Noise) -> float:
+def _largest_block(gap: Tensor, energy: float, noise: Noise) -> float:
     """Energy of A* (A x - y) in the block where it is largest beside what is expected there.
 
     For the true image it is A* of the noise, of variance ``s share`` in every pixel.
     """
-    stack = torch.stack((_power(gap), _power(image)))
-    block = min(BLOCK, *image.shape[-2:])
-    missed, bright = functional.avg_pool2d(stack, block, max(block // 2, 1))
-    # Ringing and map errors spread over the image: a dark block has part of the others' error.
-    share = noise.share**2
-    model = MODEL_ERROR**2 * share * (0.5 * bright + 0.5 * bright.mean())
-    allowed = noise.variance * noise.share + model
-    return float((missed / allowed.clamp_min(torch.finfo(missed.dtype).tiny)).max().sqrt())
+    block = min(BLOCK, *gap.shape[-2:])
+    missed = functional.avg_pool2d(_power(gap)[None], block, max(block // 2, 1))
+    # Ringing and errors of the maps spread: what is allowed is the same all over the image.
+    model = MODEL_ERROR**2 * energy / gap.numel()
+    return _root(float(missed.max()), noise.variance * noise.share + model)
 
 
 def _change(change: Tensor, baseline: Tensor, noise: Noise, pixels: int) -> tuple[float, ...]:
@@ -257,19 +258,21 @@ def _change(change: Tensor, baseline: Tensor, noise: Noise, pixels: int) -> tupl
     With a geometry factor of one that noise has the variance ``s / share`` in every pixel of the
     object, and is white.
     """
+    bands, counts = _bands(*change.shape, change.device)
     spectra = torch.fft.fft2(torch.stack((change, baseline)), norm="ortho")
-    found, signal = (_power(spectra).flatten(1) @ _bands(*change.shape, change.device)).double()
-    count = _bands(*change.shape, change.device).sum(0).double()
+    found, signal = (_power(spectra).flatten(1) @ bands).tolist()
     white = noise.variance / max(noise.share, 1e-6) * pixels / change.numel()
-    allowed = white * count + MODEL_ERROR**2 * signal
-    return tuple(_root(a, b) for a, b in zip(found.tolist(), allowed.tolist(), strict=True))
+    return tuple(
+        _root(f, white * n + error**2 * s)
+        for f, s, n, error in zip(found, signal, counts, CHANGE_ERRORS, strict=True)
+    )
 
 
 @functools.lru_cache(maxsize=8)
-def _bands(rows: int, columns: int, device: torch.device) -> Tensor:
-    """Which band each frequency is in: ones and zeros `rows*columns bands`, in FFT order."""
+def _bands(rows: int, columns: int, device: torch.device) -> tuple[Tensor, tuple[float, ...]]:
+    """Bands of the frequencies: ones and zeros `rows*columns bands` in FFT order; their sums."""
     y, x = (torch.fft.fftfreq(n) * 2 for n in (rows, columns))
     radius = torch.hypot(y[:, None], x[None, :]).flatten()
     inside = radius[:, None] < torch.tensor(BANDS)
-    first = inside.cumsum(1) == 1
-    return first.float().to(device)
+    first = (inside.cumsum(1) == 1).float()
+    return first.to(device), tuple(first.sum(0).tolist())

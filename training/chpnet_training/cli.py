@@ -26,6 +26,7 @@ VERBS = {
     "ablate": "Compare ways of teaching: every arm with every seed.",
     "run": "Do everything in order: data, teacher, student, model, scores.",
     "tune": "Choose how far a model may trust itself, on an image of another kind.",
+    "gate": "Set the limits of a model's quality gate.",
     "export": "Make a model of a checkpoint: weights, ONNX, card.",
     "evaluate": "Score a model on fully sampled raw data.",
 }
