@@ -63,7 +63,7 @@ soak: $(STAMP)
 	$(BIN)/python benchmarks/soak.py
 
 hostile: $(STAMP)
-	$(BIN)/python -m tests.hostile.campaign --inputs 100000 --out docs/tables/hostile.md
+	$(BIN)/python -m tests.hostile.campaign --inputs 135000 --out docs/tables/hostile.md
 
 docs: $(STAMP)
 	@if test -f docs/build.py; then $(BIN)/python docs/build.py; \

@@ -19,7 +19,7 @@ from chpnet_stream.errors import (
     TruncatedFileError,
 )
 from chpnet_stream.mrd.header import ScanHeader
-from chpnet_stream.mrd.promises import check_promises
+from chpnet_stream.mrd.promises import check_promises, check_text
 
 BLOCK_BYTES = 8 * 2**20
 """About so much sample data is read from the file at once."""
@@ -226,6 +226,7 @@ class ScanFile:
             )
         with self._reading("the XML header"):
             xml = self._group["xml"]
+            check_text(xml, self._size, self.path)
             # The first one alone: a damaged file may promise millions of them.
             value = xml[(0,) * xml.ndim] if getattr(xml, "size", 0) else b""
         if isinstance(value, str):

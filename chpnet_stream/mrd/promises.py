@@ -7,6 +7,7 @@ there, and compared with the number of samples and channels beside it, and with 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,12 @@ from chpnet_stream.errors import TruncatedFileError
 MOST_BYTES = 2**30
 """Samples of one record, as in `mrd.wire.limits.WireLimits.item_bytes`."""
 
+MOST_TEXT = 16 * 2**20
 VALUE_BYTES = 4
 ARRAYS = {"traj": "trajectory values", "data": "values"}
 
 
-def check_promises(dataset: Any, start: int, stop: int, size: int, path: object) -> None:
+def check_promises(dataset: Any, start: int, stop: int, size: int, path: Path) -> None:
     """Refuse records that promise more than there can be.
 
     Looks at files as the ISMRMRD libraries write them, with one uncompressed record in a chunk; of
@@ -31,7 +33,7 @@ def check_promises(dataset: Any, start: int, stop: int, size: int, path: object)
         start: First record.
         stop: The one behind the last.
         size: Bytes of the file.
-        path: Of the file, for the message.
+        path: The file, for the message.
 
     Raises:
         TruncatedFileError: A record's samples are more than its header says, or its arrays larger
@@ -56,6 +58,38 @@ def check_promises(dataset: Any, start: int, stop: int, size: int, path: object)
                 raise _damaged(path, number, f"{length} {what}", f"at most {most}")
 
 
+def check_text(dataset: Any, size: int, path: Path) -> None:
+    """Refuse a text that promises to be larger than its file, or than `MOST_TEXT`.
+
+    Args:
+        dataset: Texts of variable length; of them the first is looked at.
+        size: Bytes of the file.
+        path: The file.
+
+    Raises:
+        TruncatedFileError: As said.
+    """
+    if dataset.dtype.kind != "O":
+        length = dataset.dtype.itemsize
+    elif dataset.chunks is not None:
+        if dataset.id.get_create_plist().get_nfilters():
+            return
+        _, raw = dataset.id.read_direct_chunk((0,) * dataset.ndim)
+        length = int.from_bytes(raw[:VALUE_BYTES], "little")
+    else:
+        offset = dataset.id.get_offset()
+        if offset is None:  # kept beside its description, or nowhere
+            return
+        with path.open("rb") as file:
+            file.seek(offset)
+            length = int.from_bytes(file.read(VALUE_BYTES), "little")
+    if length > min(size, MOST_TEXT):
+        raise TruncatedFileError(
+            f"{path}: the XML header promises {length} bytes, expected at most "
+            f"{min(size, MOST_TEXT)}; the file is damaged, copy or convert it again"
+        )
+
+
 def _values(head: Any) -> int:
     """Values that belong to an acquisition (complex samples are two) or a waveform."""
     samples = int(head["number_of_samples"])
@@ -64,7 +98,7 @@ def _values(head: Any) -> int:
     return samples * int(head["channels"])
 
 
-def _damaged(path: object, number: int, found: str, expected: str) -> TruncatedFileError:
+def _damaged(path: Path, number: int, found: str, expected: str) -> TruncatedFileError:
     return TruncatedFileError(
         f"{path}: record {number} promises {found}, expected {expected} by its header; the file is "
         "damaged, copy or convert it again"
