@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import threading
 from collections.abc import Callable
@@ -12,73 +11,13 @@ import torch
 from torch import Tensor
 
 from chpnet_stream.engines.engine import Problem, first_line
+from chpnet_stream.engines.problems import fill, mapped, signature
 from chpnet_stream.errors import EngineError
 from chpnet_stream.network.normal import Normal
 
 WARM_RUNS = 3
 
 logger = logging.getLogger(__name__)
-
-
-def plain_normal(normal: Any) -> Any:
-    """A* A without what only watches over it (`deadline.StoppableNormal`)."""
-    while hasattr(normal, "stop") and hasattr(normal, "normal"):
-        normal = normal.normal
-    return normal
-
-
-def normal_parts(normal: Any) -> tuple[dict[str, Tensor], tuple[Any, ...]] | None:
-    """The tensors of a normal operator by name, and what else determines what it does.
-
-    None where it has parts that are neither tensors nor numbers, so that its work can't be known
-    to be the same when it comes again.
-    """
-    owner = getattr(normal, "operator", normal)
-    tensors = {name: part for name, part in vars(owner).items() if isinstance(part, Tensor)}
-    others = {name: part for name, part in vars(owner).items() if name not in tensors}
-    if not all(isinstance(part, int | float | str | bool | None) for part in others.values()):
-        return None
-    kind = (type(normal), type(owner), *sorted(others.items(), key=lambda item: item[0]))
-    return tensors, kind
-
-
-def signature(problem: Problem) -> tuple[Any, ...] | None:
-    """What two problems must share to be run by the same recorded work; None: never."""
-    parts = normal_parts(plain_normal(problem.normal))
-    if parts is None:
-        return None
-    tensors, kind = parts
-    own = (problem.start, problem.adjoint, problem.noise, *tensors.values())
-    return (kind, tuple(tensors), *((tuple(t.shape), t.dtype) for t in own))
-
-
-class StaticProblem:
-    """A problem with memory of its own, into which others of its signature are copied.
-
-    Args:
-        problem: The first one.
-    """
-
-    def __init__(self, problem: Problem) -> None:
-        normal = copy.copy(plain_normal(problem.normal))
-        if hasattr(normal, "operator"):
-            normal.operator = copy.copy(normal.operator)
-        self._owner = getattr(normal, "operator", normal)
-        for name, part in vars(self._owner).items():
-            if isinstance(part, Tensor):
-                setattr(self._owner, name, part.clone())
-        self.problem = Problem(
-            problem.start.clone(), problem.adjoint.clone(), normal, problem.noise.clone()
-        )
-
-    def fill(self, problem: Problem) -> None:
-        """Copy another problem of the same signature into it."""
-        for name in ("start", "adjoint", "noise"):
-            getattr(self.problem, name).copy_(getattr(problem, name))
-        normal = plain_normal(problem.normal)
-        for name, part in vars(getattr(normal, "operator", normal)).items():
-            if isinstance(part, Tensor):
-                getattr(self._owner, name).copy_(part)
 
 
 class CudaRunner:
@@ -151,9 +90,9 @@ class _Recorded:
     """A CUDA graph of a network for one signature."""
 
     def __init__(self, run: Callable[[Problem], Tensor], problem: Problem) -> None:
-        self.static = StaticProblem(problem)
+        self.static = mapped(problem, lambda tensor: tensor.clone())
         for _ in range(WARM_RUNS):  # plans of FFTs, workspaces, algorithms
-            run(self.static.problem)
+            run(self.static)
         torch.cuda.current_stream().synchronize()
         self.graph = torch.cuda.CUDAGraph()
         # "thread_local": other threads of the process may go on using the GPU meanwhile
@@ -162,9 +101,9 @@ class _Recorded:
             stream=torch.cuda.current_stream(),
             capture_error_mode="thread_local",
         ):
-            self.image = run(self.static.problem)
+            self.image = run(self.static)
 
     def run(self, problem: Problem) -> Tensor:
-        self.static.fill(problem)
+        fill(self.static, problem)
         self.graph.replay()
         return self.image.clone()

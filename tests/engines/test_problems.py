@@ -1,4 +1,4 @@
-"""What of the runner needs no GPU: which problems are alike, and the memory they are copied to."""
+"""Which problems are alike, and the memory they are copied to: what of a GPU needs none."""
 
 import threading
 from dataclasses import replace
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from chpnet_stream.deadline import StoppableNormal
-from chpnet_stream.engines.cuda_runner import StaticProblem, plain_normal, signature
+from chpnet_stream.engines.problems import fill, mapped, owner, plain_normal, signature
 from chpnet_stream.network.normal import SuperresNormal
 from chpnet_stream.network.weights import find_model, load_student
 from tests.network.problems import problem_of, sense_problem, solve
@@ -56,13 +56,13 @@ def test_static_memory_does_what_the_problem_does(tiny_model, normal):
     student = load_student(find_model(tiny_model()))
     with torch.inference_mode():
         one, two = (made(normal=normal, acceleration=r, sigma=0.05) for r in (2, 3))
-        static = StaticProblem(one)
-        addresses = [part.data_ptr() for part in vars(static._owner).values()]
-        assert torch.equal(solve(student, static.problem), solve(student, one))
-        static.fill(two)
-        assert torch.equal(solve(student, static.problem), solve(student, two))
+        static = mapped(one, torch.clone)
+        addresses = [part.data_ptr() for part in vars(owner(static.normal)).values()]
+        assert torch.equal(solve(student, static), solve(student, one))
+        fill(static, two)
+        assert torch.equal(solve(student, static), solve(student, two))
         assert not torch.equal(solve(student, one), solve(student, two))
-        assert addresses == [part.data_ptr() for part in vars(static._owner).values()]
+        assert addresses == [part.data_ptr() for part in vars(owner(static.normal)).values()]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -74,16 +74,7 @@ def test_recorded_runs_are_the_same_as_others(tiny_model):  # pragma: no cover
     runner = CudaRunner(student, device)
     with torch.inference_mode():
         for _ in range(4):
-            problem = StaticProblem(made()).problem
-            on_gpu = replace(
-                problem,
-                start=problem.start.to(device),
-                adjoint=problem.adjoint.to(device),
-                noise=problem.noise.to(device),
-            )
-            owner = on_gpu.normal.operator
-            for name, part in vars(owner).items():
-                setattr(owner, name, part.to(device))
-            found = runner(on_gpu.start, on_gpu.adjoint, on_gpu.normal, on_gpu.noise)
-            assert torch.allclose(found, solve(student, on_gpu), atol=1e-5)
+            problem = mapped(made(), lambda tensor: tensor.to(device))
+            found = runner(problem.start, problem.adjoint, problem.normal, problem.noise)
+            assert torch.allclose(found, solve(student, problem), atol=1e-5)
     assert runner.record
