@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # What mypy reads: the packages that exist in this checkout.
 PACKAGES := $(wildcard chpnet_stream training/chpnet_training gadgets/chpnet_gadgets)
 
-.PHONY: help install demo test lint format bench soak hostile docs tools clean
+.PHONY: help install demo test lint format bench soak hostile lock audit docs tools clean
 
 help:
 	@echo "make demo    simulate an accelerated scan, reconstruct it, write the picture (demo/)"
@@ -17,6 +17,8 @@ help:
 	@echo "make bench   measure quality and speed, write docs/tables/"
 	@echo "make soak    hundreds of paced scans through serve and gadget, half an hour"
 	@echo "make hostile 100,000 bad inputs, half an hour"
+	@echo "make lock    write requirements.lock: every package with the checksums of its files"
+	@echo "make audit   compare it with the known vulnerabilities (needs the network)"
 	@echo "make docs    build what docs/ generates"
 	@echo "make clean   remove .venv, caches and demo/"
 
@@ -64,6 +66,14 @@ soak: $(STAMP)
 
 hostile: $(STAMP)
 	$(BIN)/python -m tests.hostile.campaign --inputs 135000 --out docs/tables/hostile.md
+
+lock: $(STAMP)
+	$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.10 \
+		--extra plots --extra serve --extra mrd2 --extra dicom --generate-hashes --no-annotate \
+		--custom-compile-command "make lock" --output-file requirements.lock
+
+audit: $(STAMP)
+	$(BIN)/uv tool run pip-audit --requirement requirements.lock --require-hashes --disable-pip
 
 docs: $(STAMP)
 	@if test -f docs/build.py; then $(BIN)/python docs/build.py; \

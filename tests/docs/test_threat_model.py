@@ -1,0 +1,57 @@
+"""The limits that the page names are those of the code, and its tests are there."""
+
+import re
+from pathlib import Path
+
+from chpnet_stream.cli.cmd_serve import command
+from chpnet_stream.mrd import header, header_xml
+from chpnet_stream.mrd.wire.limits import WireLimits
+from chpnet_stream.scan.slices import SliceAssembler
+from chpnet_stream.streaming.inbox import INBOX_BYTES
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PAGE = (CHECKOUT / "docs" / "threat-model.md").read_text(encoding="utf-8")
+UNITS = {"MiB": 2**20, "GiB": 2**30}
+
+
+def limit(row: str) -> int:
+    """The first size of a row of the table of limits."""
+    line = next(line for line in PAGE.splitlines() if line.startswith(f"| {row}"))
+    number, unit = re.findall(r"(\d+) (MiB|GiB)", line)[0]
+    return int(number) * UNITS[unit]
+
+
+def test_limits() -> None:
+    limits = WireLimits()
+    assert limit("configuration") == limits.config_bytes
+    assert limit("XML header") == header_xml.MAX_XML_BYTES
+    assert limit("text, query") == limits.text_bytes
+    assert limit("meta of an image") == limits.meta_bytes
+    assert limit("one acquisition") == limits.item_bytes
+    assert limit("one bucket") == limits.collection_bytes
+    assert limit("items that wait") == INBOX_BYTES
+    assert header.LARGEST_MATRIX == 2**27
+    assert "| 2²⁷ | `mrd.header.LARGEST_MATRIX` |" in PAGE
+    defaults = SliceAssembler.__init__.__kwdefaults__ or dict(
+        zip(
+            ("max_open", "max_open_bytes", "max_slice_bytes"),
+            (SliceAssembler.__init__.__defaults__ or ())[:3],
+            strict=True,
+        )
+    )
+    assert limit("one slice of k-space") == defaults["max_slice_bytes"]
+    assert limit("slices open at a time") == defaults["max_open_bytes"]
+    assert f"| {defaults['max_open']}, or " in PAGE
+
+
+def test_options_of_servers() -> None:
+    defaults = {p.name: p.default for p in command.params}
+    assert f"| {defaults['connections']}, {defaults['workers']} | `--connections`" in PAGE
+    assert f"| {defaults['patience']:g} s, {defaults['idle']:g} s | `--patience`" in PAGE
+    assert f"| {defaults['summary_keep']:,} | `--summary-keep`" in PAGE
+    assert f"| {defaults['dashboard_memory']} MB | `--dashboard-memory`" in PAGE
+
+
+def test_the_tests_that_it_names_are_there() -> None:
+    for place in re.findall(r"`(tests/[^`]+)`", PAGE):
+        assert (CHECKOUT / place).exists(), place
