@@ -15,7 +15,11 @@ FORBIDDEN = {
     "chpnet_stream/network": ["chpnet_stream.mrd", "chpnet_stream.scan", "ismrmrd", "socket"],
     "chpnet_stream/engines": ["chpnet_stream.mrd", "chpnet_stream.scan", "ismrmrd", "socket"],
     "chpnet_stream/mrd": ["torch", "chpnet_stream.physics", "chpnet_stream.network"],
-    "chpnet_stream/streaming": ["chpnet_gadgets", "chpnet_stream.cli", "gadgetron"],
+    "chpnet_stream/streaming": [
+        *("chpnet_gadgets", "chpnet_stream.cli", "chpnet_stream.dashboard", "gadgetron"),
+    ],
+    "chpnet_stream/dashboard": ["torch", "chpnet_stream.cli", "chpnet_stream.session"],
+    "chpnet_stream/doctor": ["chpnet_stream.cli", "chpnet_stream.dashboard"],
     "gadgets/chpnet_gadgets": ["torch", "numpy", "chpnet_training", "chpnet_stream.session"],
     "chpnet_stream/simulation": ["torch", "chpnet_stream.network", "chpnet_stream.session"],
 }

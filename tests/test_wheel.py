@@ -25,3 +25,11 @@ def test_the_wheel_puts_the_chains_where_gadgetron_looks(tmp_path: Path) -> None
     assert "sitecustomize.py" not in names  # never where every Python would find it
     assert "chpnet_gadgets/acquisitions.py" in names
     assert "chpnet_stream/models/chpnet-rt.json" in names
+    page = CHECKOUT / "chpnet_stream" / "dashboard" / "static"
+    for path in page.iterdir():
+        assert archive_has(built, f"chpnet_stream/dashboard/static/{path.name}", path)
+
+
+def archive_has(built: str, name: str, path: Path) -> bool:
+    with zipfile.ZipFile(built) as archive:
+        return archive.read(name) == path.read_bytes()
