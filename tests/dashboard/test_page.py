@@ -23,6 +23,11 @@ const grey = Array.from(data.data.filter((_, i) => i % 4 === 0));
 return {width: canvas.width, height: canvas.height, grey};
 """
 
+TEXT = """
+const found = Array.from(document.querySelectorAll(arguments[0]));
+return found.map((element) => element.innerText).join(" ");
+"""
+
 
 class Page:
     """What a test asks of the page."""
@@ -33,7 +38,8 @@ class Page:
         driver.get(watched.page.url)
 
     def text(self, selector: str) -> str:
-        return " ".join(e.text for e in self.all(selector))
+        # In one go: the page may draw itself again between two questions.
+        return str(self.driver.execute_script(TEXT, selector))
 
     def all(self, selector: str) -> list[Any]:
         return list(self.driver.find_elements("css selector", selector))
