@@ -164,17 +164,22 @@ def command(
             )
         sock = connect(host, port, wait)
         settings: dict[str, Any] = {"pacer": pacer, "timeout": timeout, "images": images}
+        expected = scan.images if images is None else images
+        server = f"{host} port {port}"
         if out is None:
             report = _run(Exchange(sock, scan, request, **settings), scan)
         else:
             with ImageFile(out, group, scan.header_xml, None, overwrite, as_received=True) as file:
                 report = _run(Exchange(sock, scan, request, sink=file, **settings), scan)
+                if report.error is not None and not report.images:
+                    _print(report, server, expected, None, as_json)
+                    raise report.error
                 if scan.scan is not None:
                     file.keep_waveforms(scan.scan)
                 if report.error is not None:
                     out = out.with_name(f"{out.stem}_incomplete{out.suffix}")
                     file.save_as(out)
-    _print(report, f"{host} port {port}", scan.images if images is None else images, out, as_json)
+    _print(report, server, expected, out, as_json)
     if report.error is not None:
         raise report.error
 
