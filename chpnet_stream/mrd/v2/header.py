@@ -153,6 +153,8 @@ def _value_to_v1(value: Any, kind: Any, theirs: Any) -> Any:
         if found is None:
             raise ValueError(f"found {value!r}, expected a {kind.__name__}")
         return found
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        raise ValueError(f"found {value!r}, expected a {kind.__name__}")
     if isinstance(value, mrd.Time):
         nanoseconds = int(value.numpy_value.astype("int64"))
         seconds, rest = divmod(nanoseconds, 10**9)

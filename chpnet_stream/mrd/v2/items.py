@@ -8,11 +8,13 @@ from typing import Any
 import ismrmrd
 import numpy as np
 from ismrmrd.acquisition import AcquisitionHeader
+from ismrmrd.image import ImageHeader
 from ismrmrd.waveform import WaveformHeader
 
 from chpnet_stream.errors import InconsistentScanError
 from chpnet_stream.mrd.v2.meta import meta_to_v1, meta_to_v2
 from chpnet_stream.mrd.wire.bucket import Bucket
+from chpnet_stream.mrd.wire.image import PIXELS
 
 VERSION = 1
 """Of items of MRD v1."""
@@ -54,6 +56,10 @@ IMAGE_KINDS = {
     "complex64": "ImageComplexFloat",
     "complex128": "ImageComplexDouble",
 }
+
+
+DATA_TYPES = {np.dtype(kind): number for number, kind in PIXELS.items()}
+"""data_type of v1 by the type of the pixels."""
 
 
 class Mrd2Item:
@@ -209,8 +215,13 @@ def waveform_to_v2(item: Any) -> Any:
 
 def image_to_v1(item: Any) -> Any:
     """An `mrd.Image` as `ismrmrd.Image`."""
-    theirs = item.head
-    made = ismrmrd.Image.from_array(np.ascontiguousarray(item.data), transpose=False)
+    theirs, head = item.head, ImageHeader()
+    channels, z, y, x = item.data.shape
+    head.data_type = DATA_TYPES[item.data.dtype]
+    head.channels = _small(channels, "channels")
+    head.matrix_size = tuple(_small(n, "matrix_size") for n in (x, y, z))
+    made = ismrmrd.Image(head=head)
+    made.data[...] = item.data
     made.version = VERSION
     made.flags = int(theirs.flags)
     made.measurement_uid = theirs.measurement_uid

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, Protocol
 
+import ismrmrd
+
 from chpnet_stream.errors import (
     ChpnetError,
     PeerError,
@@ -20,7 +22,6 @@ from chpnet_stream.mrd.header import ScanHeader
 from chpnet_stream.mrd.wire import messages
 from chpnet_stream.mrd.wire.byte_stream import ByteStream, SocketStream
 from chpnet_stream.mrd.wire.configuration import properties
-from chpnet_stream.mrd.wire.image import WireImage
 from chpnet_stream.mrd.wire.limits import WireLimits
 from chpnet_stream.mrd.wire.reader import MessageReader
 from chpnet_stream.mrd.wire.writer import MessageWriter
@@ -216,7 +217,7 @@ class Connection:
                     )
             elif isinstance(message, messages.Header):
                 self.header_xml = message.raw
-            elif isinstance(message, WireImage) and self.peer == "mrd":
+            elif isinstance(message, ismrmrd.Image) and self.peer == "mrd":
                 self._next_of_all = message
                 return
             else:
