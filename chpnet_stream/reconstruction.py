@@ -386,7 +386,11 @@ class SliceReconstructor:
         """On the CPU whatever the device: what is left when a GPU fails."""
         whitening = self.calibration.whitening(job.data)
         kspace = torch.from_numpy(job.data.kspace)
-        magnitude = zero_filled_rss(torch.einsum("vc,cyx->vyx", whitening, kspace))
+        # Squares must neither overflow nor vanish; a power of two changes no digit.
+        largest = float(kspace.abs().max())
+        scale = 2.0 ** math.frexp(largest)[1] if 0 < largest < math.inf else 1.0
+        white = torch.einsum("vc,cyx->vyx", whitening, kspace / scale)
+        magnitude = zero_filled_rss(white) * scale
         job.clock.lap("rss")
         return magnitude
 

@@ -1,0 +1,267 @@
+"""The quality gate on good, damaged and foreign scans and on faulty networks.
+
+Writes docs/tables/gate.md and docs/pictures/gate.png (ROC curves). Good scans are of pictures that
+neither the network nor its limits have seen. Findings are kept in a file, so that a run can be cut
+off and goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gate_cases import CASES, Case
+from report import CHECKOUT, TABLES, machine, markdown_table, write
+
+from chpnet_stream.engines.pytorch import PyTorchEngine
+from chpnet_stream.errors import ChpnetError
+from chpnet_stream.network.gate_limits import GateLimits
+from chpnet_stream.network.weights import DEFAULT_MODEL, find_model
+from chpnet_stream.quality import problem_of
+from chpnet_training.bank import SourceBank
+from chpnet_training.gate_calibration import good_scans, upper_bound
+from chpnet_training.gate_scans import EVERY, GateScan, Judged, judge
+
+PICTURE = CHECKOUT / "docs" / "pictures" / "gate.png"
+HARM_DB = 1.0
+"""An image counts as harmful where its error is larger than CG-SENSE's by this."""
+DIGITS = {
+    "slices": 0,
+    "refused %": 0,
+    "marked %": 0,
+    "harmful": 0,
+    "of these refused %": 0,
+    "AUC": 3,
+}
+
+Finding = dict[str, Any]
+
+
+def main() -> None:
+    """Run it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="of `chpnet-train prepare`")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="installed model or card")
+    parser.add_argument("--good", type=int, default=3200, help="good slices")
+    parser.add_argument("--bad", type=int, default=50, help="slices of every other kind")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--part", choices=("all", "good", "bad"), default="all")
+    parser.add_argument("--findings", type=Path, default=Path("gate-findings.json"))
+    parser.add_argument("--out", type=Path, default=TABLES / "gate.md")
+    parser.add_argument("--picture", type=Path, default=PICTURE)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    began = time.process_time()
+    bank = SourceBank.load(options.data)
+    engine = PyTorchEngine(find_model(options.model), torch.device("cpu"))
+    known = Findings(options.findings)
+    if options.part != "bad":
+        known.add("good", options.good, lambda: _good(bank, engine, options))
+    for number, case in enumerate(CASES if options.part != "good" else ()):
+        known.add(
+            case.name, options.bad, lambda n=number, c=case: _bad(bank, engine, c, n, options)
+        )
+    print(f"gate: {time.process_time() - began:.0f} s of one core")
+    if options.part == "all":
+        write(options.out, table(known.found, engine.card.gate, bank, options.seed))
+        plot(known.found, engine.card.gate, options.picture)
+
+
+class Findings:
+    """What was found so far, in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.found: dict[str, list[Finding]] = {}
+        if path.exists():
+            self.found = json.loads(path.read_text(encoding="utf-8"))
+
+    def add(self, name: str, count: int, make: Callable[[], Iterator[Finding]]) -> None:
+        """Find what is not known yet, and keep it."""
+        if len(self.found.get(name, [])) != count:
+            self.found[name] = list(make())
+            self.path.write_text(json.dumps(self.found), encoding="utf-8")
+            print(f"gate: {name}, {len(self.found[name])} slices", flush=True)
+
+
+def _good(bank: SourceBank, engine: PyTorchEngine, options: Any) -> Iterator[Finding]:
+    for scan in good_scans(bank, "val", options.good, options.seed):
+        yield _finding(lambda s=scan: judge(s, engine))
+
+
+def _bad(
+    bank: SourceBank, engine: PyTorchEngine, case: Case, number: int, options: Any
+) -> Iterator[Finding]:
+    rng = np.random.default_rng([options.seed, number])
+    scans = good_scans(bank, "val", options.bad * EVERY, 100 + options.seed)
+    small = (scan for i, scan in enumerate(scans) if i % EVERY)
+    for scan in _first(small, options.bad):
+        altered = case.scan(scan, rng) if case.scan else scan
+        faulty = case.engine(engine, rng) if case.engine else engine
+        spoil = (lambda x, r=rng: case.spoil(x, r)) if case.spoil else None
+        yield _finding(lambda s=altered, e=faulty, f=spoil: judge(s, e, spoil=f))
+
+
+def _first(scans: Iterator[GateScan], count: int) -> Iterator[GateScan]:
+    for _ in range(count):
+        yield next(scans)
+
+
+def _finding(make: Callable[[], Judged]) -> Finding:
+    try:
+        made = make()
+    except ChpnetError as error:
+        return {"lost": f"{type(error).__name__}: {error}", "worse": None}
+    quality = None if made.quality is None else vars(made.quality)
+    return {"quality": quality, "worse": made.worse_db, "method": made.method, "gap": made.gap}
+
+
+def score(finding: Finding, limits: GateLimits) -> float:
+    """The largest value of a finding relative to its limit: above one it is refused."""
+    q = finding.get("quality")
+    if q is None or not math.isfinite(q["energy_ratio"]):
+        return math.inf
+    values = [q["energy_ratio"] / limits.energy, q["misfit"] / limits.misfit]
+    values += [q["brightness"] / limits.brightness, q["local"] / limits.local, q["residual"]]
+    values += [a / b for a, b in zip(q["change"], limits.change, strict=True)]
+    return max(v if not math.isnan(v) else math.inf for v in values)
+
+
+def refused(finding: Finding, limits: GateLimits) -> bool:
+    """Whether the network's image is not sent, by the gate or for lack of one."""
+    q = finding.get("quality")
+    if q is None or not math.isfinite(q["energy_ratio"]):
+        return True
+    from chpnet_stream.quality import Quality
+
+    return problem_of(Quality(**q), limits)[0] is not None
+
+
+def marked(finding: Finding, limits: GateLimits) -> bool:
+    """Whether the data are told to be inconsistent."""
+    q = finding.get("quality")
+    return bool(q) and q["inconsistency"] > limits.inconsistency
+
+
+def harmful(finding: Finding) -> bool:
+    """Whether the network's image was worse than the conventional one."""
+    worse = finding["worse"]
+    return worse is None or math.isnan(worse) or worse > HARM_DB
+
+
+def area(bad: list[float], good: list[float]) -> float:
+    """Area under the ROC curve: chance that a bad slice scores above a good one."""
+    ranks = np.searchsorted(np.sort(good), bad, side="left")
+    right = np.searchsorted(np.sort(good), bad, side="right")
+    return float((ranks + right).mean() / 2 / len(good))
+
+
+def table(found: dict[str, list[Finding]], limits: GateLimits, bank: SourceBank, seed: int) -> str:
+    """The page."""
+    good = found["good"]
+    alarms = [f for f in good if refused(f, limits)]
+    bad_alarms = sum(harmful(f) for f in alarms)
+    scores = [score(f, limits) for f in good]
+    lost = sum("lost" in f for rows in found.values() for f in rows)
+    harm = [f for c in CASES if c.group == "network" for f in found[c.name] if harmful(f)]
+    parts = [
+        "# The quality gate in numbers\n",
+        "Written by `python benchmarks/gate.py --data DATA`. "
+        f"[What is checked](../quality-gate.md).\n\n{machine(1)}\n",
+        "## Good scans\n",
+        f"{len(good)} simulated slices (seed {seed}) of {len(bank.indices('val'))} pictures that "
+        "neither the network nor its limits have seen: other anatomy, contrast, coils (4 to 12), "
+        "noise (0.2 to 6 %), R = 2 to 8, random lines, partial Fourier; 64 to 96 lines, every "
+        f"{EVERY}th slice 160 to 256.\n",
+        f"- refused: {len(alarms)} of {len(good)} "
+        f"({100 * len(alarms) / len(good):.3f} %; 95 % upper bound "
+        f"{100 * upper_bound(len(alarms), len(good)):.3f} %)",
+        f"- of these, images that were worse than CG-SENSE's by {HARM_DB:g} dB: {bad_alarms}",
+        f"- marked for their data: {sum(marked(f, limits) for f in good)}",
+        f"- worse than CG-SENSE's image by {HARM_DB:g} dB, and sent: "
+        f"{sum(harmful(f) and not refused(f, limits) for f in good)}",
+        f"- score (largest value relative to its limit): median {np.median(scores):.2f}, "
+        f"99.9 % {np.quantile(scores, 0.999):.2f}, largest {max(scores):.2f}\n",
+        "## Everything else\n",
+        f"Harmful: the network's image was further from the truth than CG-SENSE's by {HARM_DB:g} "
+        "dB, or there was none. AUC: area under the ROC curve against the good scans. Of all "
+        f"{len(harm)} harmful images of faulty networks the gate refused "
+        f"{100 * np.mean([refused(f, limits) for f in harm]):.1f} %. Slices without any image: "
+        f"{lost}.\n",
+    ]
+    titles = {
+        "network": "Faulty networks",
+        "data": "Damaged data: bad for both images",
+        "unusual": "Unlike the training data",
+        "scale": "Scales",
+    }
+    for group, title in titles.items():
+        rows = [_row(c, found[c.name], limits, scores) for c in CASES if c.group == group]
+        parts += [f"### {title}\n", markdown_table(rows, DIGITS) + "\n"]
+    return "\n".join(parts)
+
+
+def _row(case: Case, rows: list[Finding], limits: GateLimits, good: list[float]) -> dict[str, Any]:
+    no = [refused(f, limits) for f in rows]
+    harm = [n for n, f in zip(no, rows, strict=True) if harmful(f)]
+    return {
+        case.group if case.group != "scale" else "scale ": case.name,
+        "should": case.should,
+        "slices": len(rows),
+        "refused %": 100 * float(np.mean(no)),
+        "marked %": 100 * float(np.mean([marked(f, limits) for f in rows])),
+        "harmful": len(harm),
+        "of these refused %": 100 * float(np.mean(harm)) if harm else None,
+        "AUC": area([score(f, limits) for f in rows], good),
+    }
+
+
+def plot(found: dict[str, list[Finding]], limits: GateLimits, path: Path) -> None:
+    """ROC curves, false alarms on a logarithmic axis."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    good = np.array([score(f, limits) for f in found["good"]])
+    network = [f for c in CASES if c.group == "network" for f in found[c.name]]
+    curves = {
+        f"any faulty network's image worse by {HARM_DB:g} dB": [f for f in network if harmful(f)],
+        "any faulty network's image": network,
+    }
+    names = ("shifted by 1 pixel", "disc added, radius 3, 30 %", "disc added, radius 6, 15 %")
+    names += ("image x 1.05", "weights wrong by 30 %", "blurred", "noise added, 10 %")
+    curves |= {name: found[name] for name in names}
+    figure, axes = pyplot.subplots(figsize=(7.5, 5), layout="constrained")
+    lowest = 1 / len(good)
+    for name, rows in curves.items():
+        bad = np.array([score(f, limits) for f in rows])
+        thresholds = np.concatenate([[math.inf], np.unique(good)[::-1], [0.0]])
+        alarm = np.array([(good >= t).mean() for t in thresholds])
+        caught = np.array([(bad >= t).mean() for t in thresholds])
+        axes.step(np.maximum(alarm, lowest), caught, where="post", label=f"{name} (n = {len(bad)})")
+    axes.axvline(1e-3, color="grey", linestyle=":", linewidth=1)
+    axes.text(1.05e-3, 0.02, "1 in 1,000", color="grey")
+    axes.set(
+        xscale="log",
+        xlim=(lowest, 1),
+        ylim=(0, 1.02),
+        xlabel=f"false alarms (share of {len(good)} good slices)",
+        ylabel="refused (share of bad slices)",
+    )
+    axes.legend(fontsize="small", loc="lower right")
+    axes.grid(visible=True, alpha=0.3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    print(f"wrote {path.name}")
+
+
+if __name__ == "__main__":
+    main()
