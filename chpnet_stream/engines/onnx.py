@@ -22,7 +22,8 @@ class OnnxEngine:
     Args:
         model: The model to load.
         threads: Threads of a graph; by default as many as PyTorch uses.
-        precision: "fp32", or "int8" where the model has such graphs.
+        precision: "fp32", or "int8" where the model has such graphs; "fp16" only to try the graphs
+            that are meant for GPUs.
     """
 
     def __init__(self, model: Model, threads: int | None = None, precision: str = "fp32") -> None:
@@ -40,6 +41,10 @@ class OnnxEngine:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
 
         def load(name: str, content: bytes) -> _OnnxGraph:
+            if precision == "fp16":
+                from chpnet_stream.engines.half import half_graph
+
+                content = half_graph(content)
             try:
                 session = onnxruntime.InferenceSession(
                     content, options, providers=["CPUExecutionProvider"]

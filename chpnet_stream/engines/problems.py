@@ -48,8 +48,8 @@ def mapped(problem: Problem, change: Callable[[Tensor], Tensor]) -> Problem:
     for name, part in vars(owner(normal)).items():
         if isinstance(part, Tensor):
             setattr(owner(normal), name, change(part))
-    own = (change(part) for part in (problem.start, problem.adjoint))
-    return Problem(*own, normal, change(problem.noise))
+    start, adjoint, noise = (change(t) for t in (problem.start, problem.adjoint, problem.noise))
+    return Problem(start, adjoint, normal, noise)
 
 
 def fill(target: Problem, source: Problem) -> None:

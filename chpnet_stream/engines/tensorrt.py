@@ -21,7 +21,6 @@ from chpnet_stream.engines.pytorch import PyTorchEngine
 from chpnet_stream.engines.tensorrt_package import TensorRTPackage, load_package
 from chpnet_stream.errors import EngineError
 from chpnet_stream.network.chpnet import Student
-from chpnet_stream.network.denoiser import Denoiser
 from chpnet_stream.network.weights import Model, load_student
 
 DEFAULT_SHAPES = ("1x64x64", "1x256x256", "4x512x512")
@@ -144,7 +143,7 @@ class TensorRTEngine:
         self.plain_name = self.name = f"{package}-{precision}"
         self.shapes = shapes or known_shapes(model, self.package, target, precision)
         student = load_student(model).to(device)
-        self.multiple = _multiple(student)
+        self.multiple = model.card.student.multiple
         key = plan_key(model, self.package, target, precision, self.shapes)
         cache = cache or plan_cache()
         found = find_plans(model, key, cache)
@@ -212,10 +211,6 @@ class TensorRTEngine:
                 return _Plan(self.package, self.runtime, name, plan, compiled)
 
         replace_denoisers(student, self.model, self.precision, load)
-
-
-def _multiple(student: Student) -> int:
-    return max(d.multiple for d in student.denoisers if isinstance(d, Denoiser))
 
 
 class _Plan:

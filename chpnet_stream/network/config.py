@@ -37,6 +37,11 @@ class StudentConfig(BaseModel):
         """Image channels: two for complex images, one for magnitudes."""
         return 2 if self.task == "kspace" else 1
 
+    @property
+    def multiple(self) -> int:
+        """What rows and columns of a denoiser's input are padded to a multiple of."""
+        return int(self.unshuffle * 2 ** (len(self.widths) - 1))
+
     @classmethod
     def paper(cls, task: Literal["kspace", "superres"] = "kspace") -> StudentConfig:
         """The paper-size network: 64 channels, four levels, six iterations."""

@@ -28,6 +28,7 @@ VERBS = {
     "tune": "Choose how far a model may trust itself, on an image of another kind.",
     "gate": "Set the limits of a model's quality gate.",
     "export": "Make a model of a checkpoint: weights, ONNX, card.",
+    "compile": "Make TensorRT plans of a model, for a kind of GPU and a precision.",
     "evaluate": "Score a model on fully sampled raw data.",
 }
 

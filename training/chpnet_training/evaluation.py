@@ -121,7 +121,7 @@ def evaluate_scan(
             "bart is not installed: its rows are left out (Debian: apt-get install bart)"
         )
         bart = False
-    noise, slices = _read(path, group)
+    noise, slices = read_scan(path, group)
     found: list[Evaluation] = []
     for data in slices:
         short = undersample(data, acceleration, calibration_lines)
@@ -177,7 +177,12 @@ def average(rows: list[Evaluation]) -> list[dict[str, object]]:
     return table
 
 
-def _read(path: Path, group: str) -> tuple[NoiseScan, list[Slice]]:
+def read_scan(path: Path, group: str) -> tuple[NoiseScan, list[Slice]]:
+    """Noise and slices of a fully sampled scan.
+
+    Raises:
+        InputError: If it can't be read, or lines are missing.
+    """
     with ScanFile(path, group) as scan:
         noise = NoiseScan(scan.header.noise_bandwidth)
         assembler = SliceAssembler(scan.header)
