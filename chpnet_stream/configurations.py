@@ -106,7 +106,8 @@ class Configurations:
         Raises:
             ConfigurationError: There is none; the near name is told.
         """
-        from chpnet_stream.chain.installed import installed_chains
+        from chpnet_stream.chain.document import read_document
+        from chpnet_stream.chain.installed import about, installed_chains
 
         plain = _plain(name)
         if not plain:
@@ -116,7 +117,8 @@ class Configurations:
             return replace(known[plain], name=name)
         chains = installed_chains()
         if plain in chains:
-            return self._of_chain(chains[plain].read_bytes(), name)
+            made = self._of_chain(chains[plain].read_bytes(), name)
+            return replace(made, about=about(read_document(chains[plain]).comment))
         names = [*WELL_KNOWN, *chains, *(c.name for c in self.aliases.values())]
         raise ConfigurationError(
             f"unknown configuration '{name[:LONGEST_NAME]}'; "

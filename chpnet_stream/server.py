@@ -16,6 +16,7 @@ from chpnet_stream.mrd.wire.byte_stream import SocketStream
 from chpnet_stream.mrd.wire.connection import Connection, Peer
 from chpnet_stream.mrd.wire.limits import WireLimits
 from chpnet_stream.streaming.engine_pool import EnginePool
+from chpnet_stream.streaming.inbox import INBOX_BYTES
 from chpnet_stream.streaming.observer import Observers
 from chpnet_stream.streaming.scan import Kind, Scan
 from chpnet_stream.streaming.turns import Turns
@@ -27,6 +28,9 @@ IDLE_SECONDS = 900.0
 """A scan may pause for so long."""
 
 CONNECTIONS = 32
+WAITING_BYTES = 4 * 2**30
+"""Bound of what may wait to be worked on, in all connections together."""
+
 BACKLOG = 64
 
 logger = logging.getLogger(__name__)
@@ -83,6 +87,7 @@ class ScanServer(ABC):
         self.turns = Turns(workers)
         self.scans = 0
         self.failed = 0
+        self._inbox_bytes = min(INBOX_BYTES, WAITING_BYTES // connections)
         self._free = threading.Semaphore(connections)
         self._stopping = threading.Event()
         self._threads: set[threading.Thread] = set()
@@ -155,7 +160,9 @@ class ScanServer(ABC):
         """One scan; whatever happens, the server goes on."""
         connection = Connection(SocketStream(sock, self.idle), self.peer, self.limits)
         try:
-            self.scan_of(connection, name).run()
+            scan = self.scan_of(connection, name)
+            scan.inbox_bytes = self._inbox_bytes
+            scan.run()
         except PeerGoneError:
             self.failed += 1  # told in the log by the scan; there is no fault of ours to trace
         except ChpnetError:

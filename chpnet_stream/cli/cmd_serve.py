@@ -56,7 +56,11 @@ def command(
     if as_list:
         from chpnet_stream.cli.formatter import show_list
 
-        show_list(configurations.listed(), title="Configurations", as_json=as_json)
+        found = configurations.listed()
+        if not as_json:
+            for one in found:
+                one["properties"] = " ".join(f"{n}={v}" for n, v in one["properties"].items())
+        show_list(found, title="Configurations", as_json=as_json)
         return
     from chpnet_stream.mrd_server import MrdServer
 

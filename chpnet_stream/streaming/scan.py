@@ -15,6 +15,7 @@ from chpnet_stream.options import ReconstructionOptions
 from chpnet_stream.streaming.current import CURRENT_SCAN
 from chpnet_stream.streaming.engine_pool import EnginePool
 from chpnet_stream.streaming.events import Outcome
+from chpnet_stream.streaming.inbox import INBOX_BYTES
 from chpnet_stream.streaming.observer import Observers
 from chpnet_stream.streaming.pump import Handler, run_scan, tell
 from chpnet_stream.streaming.watch import ScanWatch
@@ -31,6 +32,9 @@ logger = logging.getLogger(__name__)
 
 class Scan:
     """One scan.
+
+    Attributes:
+        inbox_bytes: Bound of what may wait to be worked on.
 
     Args:
         connection: Its connection, not greeted yet.
@@ -64,6 +68,7 @@ class Scan:
         self.patience = patience
         self.ready = ready
         self.turn = turn
+        self.inbox_bytes = INBOX_BYTES
         self.watch = ScanWatch(self.name, kind, observers)
         self._started = time.monotonic()
 
@@ -77,7 +82,12 @@ class Scan:
         self.watch.open()
         try:
             options = self._begin()
-            run_scan(self.connection, lambda: self._prepare(options), watch=self.watch)
+            run_scan(
+                self.connection,
+                lambda: self._prepare(options),
+                self.inbox_bytes,
+                watch=self.watch,
+            )
         except Exception as error:
             text, words = tell(error), self._done()
             self.connection.fail(text)

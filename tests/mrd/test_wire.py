@@ -1,5 +1,6 @@
 """Messages byte for byte: recorded ones, made ones, damaged ones."""
 
+import io
 import struct
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from chpnet_stream.mrd.wire.messages import (
     Response,
     Text,
 )
+from chpnet_stream.mrd.wire.nd_array import NdArray
 from chpnet_stream.mrd.wire.reader import MessageReader
 from chpnet_stream.mrd.wire.recon_data import (
     ReconBit,
@@ -384,3 +386,41 @@ def test_a_part_is_there_or_not() -> None:
     empty = struct.pack("<HQ", 1024, 0) + struct.pack("<Q", 0) + struct.pack("<Q", 0)
     with pytest.raises(ProtocolError, match="found the byte 7"):
         read_all(empty[:2] + struct.pack("<QQ", 1, 0) + struct.pack("<QQ", 1, 0) + bytes(8) + b"\7")
+
+
+def test_bare_arrays() -> None:
+    found = again(NdArray(7, 0, (2, 3), noise(2, 3)))
+    assert found.sizes == (2, 3)
+    assert found.data.dtype == np.complex64
+    for kind, axes, sizes in ((9, 1, (1,)), (1, 99, (1,) * 99), (1, 2, (2**40, 2**40))):
+        data = struct.pack(f"<HHHH{len(sizes)}Q", 1030, kind, 0, axes, *sizes)
+        with pytest.raises(ProtocolError, match="expected"):
+            read_all(data)
+
+
+def test_streams_of_the_ismrmrd_package(small_scan: Path) -> None:
+    """What its own reader and writer have, message by message."""
+    from ismrmrd.serialization import ProtocolDeserializer, ProtocolSerializer
+
+    image = ismrmrd.Image.from_array(np.ones((3, 4), np.float32), transpose=False)
+    image.meta = ismrmrd.Meta({"a": "b"})
+    items = [acquisition(dimensions=2), waveform(), image, np.ones((2, 3), np.float32)]
+    theirs = io.BytesIO()
+    with ismrmrd.Dataset(str(small_scan), mode="r") as dataset:
+        header = dataset.read_xml_header()
+    with ProtocolSerializer(theirs) as serializer:
+        serializer.serialize(ismrmrd.xsd.CreateFromDocument(header))
+        for item in items:
+            serializer.serialize(item)
+    head, *found, close = read_all(theirs.getvalue())
+    assert isinstance(head, Header)
+    assert isinstance(close, Close)
+    kinds = [ismrmrd.Acquisition, ismrmrd.Waveform, WireImage, NdArray]
+    assert [type(m) for m in found] == kinds
+    assert written(*found[:3]) == written(*items[:3])
+    np.testing.assert_array_equal(found[3].data, items[3])
+    ours = io.BytesIO(written(Header(header), *found, close))
+    with ProtocolDeserializer(ours) as deserializer:
+        back = list(deserializer.deserialize())
+    assert [type(m) for m in back[1:4]] == [ismrmrd.Acquisition, ismrmrd.Waveform, ismrmrd.Image]
+    np.testing.assert_array_equal(back[4], items[3])

@@ -6,7 +6,15 @@ import struct
 from typing import Any
 
 from chpnet_stream.errors import ProtocolError
-from chpnet_stream.mrd.wire import bucket, image, image_array, messages, recon_data, samples
+from chpnet_stream.mrd.wire import (
+    bucket,
+    image,
+    image_array,
+    messages,
+    nd_array,
+    recon_data,
+    samples,
+)
 from chpnet_stream.mrd.wire.byte_reader import ByteReader
 from chpnet_stream.mrd.wire.byte_stream import ByteStream
 from chpnet_stream.mrd.wire.ids import MessageId
@@ -28,6 +36,7 @@ READERS: dict[MessageId, Any] = {
     MessageId.RECON_DATA: recon_data.read_recon_data,
     MessageId.IMAGE_ARRAY: image_array.read_image_array,
     MessageId.WAVEFORM: samples.read_waveform,
+    MessageId.ND_ARRAY: nd_array.read_nd_array,
     MessageId.BUCKET: bucket.read_bucket,
 }
 HEAD_BYTES = 1024
@@ -56,7 +65,7 @@ class MessageReader:
 
         Returns:
             A class of `messages`, an `ismrmrd.Acquisition` or `Waveform`, a `WireImage`,
-            `ReconData`, `ImageArray` or `Bucket`.
+            `ReconData`, `ImageArray`, `NdArray` or `Bucket`.
 
         Raises:
             ProtocolError: An unknown id, or a size that is too large.
@@ -81,7 +90,7 @@ class MessageReader:
 def _budgets(limits: WireLimits) -> dict[MessageId, int]:
     """Bytes that a message of each kind may have."""
     collection = (MessageId.RECON_DATA, MessageId.IMAGE_ARRAY, MessageId.BUCKET)
-    item = (MessageId.ACQUISITION, MessageId.IMAGE, MessageId.WAVEFORM)
+    item = (MessageId.ACQUISITION, MessageId.IMAGE, MessageId.WAVEFORM, MessageId.ND_ARRAY)
     return {
         **dict.fromkeys(MessageId, limits.text_bytes + HEAD_BYTES),
         MessageId.CONFIG: limits.config_bytes + HEAD_BYTES,

@@ -15,6 +15,7 @@ from chpnet_stream.mrd.wire.byte_stream import ByteStream, Part
 from chpnet_stream.mrd.wire.ids import MessageId
 from chpnet_stream.mrd.wire.image import image_parts
 from chpnet_stream.mrd.wire.image_array import ImageArray, image_array_parts
+from chpnet_stream.mrd.wire.nd_array import NdArray, nd_array_parts
 from chpnet_stream.mrd.wire.recon_data import ReconData, recon_data_parts
 from chpnet_stream.mrd.wire.samples import acquisition_parts, waveform_parts
 
@@ -26,6 +27,7 @@ WRITERS: tuple[tuple[type, MessageId, Any], ...] = (
     (ismrmrd.Waveform, MessageId.WAVEFORM, waveform_parts),
     (ReconData, MessageId.RECON_DATA, recon_data_parts),
     (ImageArray, MessageId.IMAGE_ARRAY, image_array_parts),
+    (NdArray, MessageId.ND_ARRAY, nd_array_parts),
     (Bucket, MessageId.BUCKET, bucket_parts),
     (messages.Text, MessageId.TEXT, lambda m: messages.short_parts(m.raw)),
     (messages.ErrorText, MessageId.ERROR, messages.error_parts),
