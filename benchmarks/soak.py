@@ -346,6 +346,7 @@ def main() -> None:
     parser.add_argument("--method", default="chpnet")
     parser.add_argument("--out", type=Path, default=TABLES / "soak.md")
     parser.add_argument("--json", type=Path, help="write the rows as JSON too")
+    parser.add_argument("--readings", type=Path, help="write memory by time as CSV, door by door")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="chpnet-soak-") as folder:
         doors, took = soak(options, Path(folder))
@@ -356,6 +357,10 @@ def main() -> None:
             print(f"soak: {door.name}: {fault}")
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    if options.readings:
+        lines = [f"{d.name},{t:.1f},{m},{f},{n}" for d in doors for t, m, f, n in d.readings]
+        header = "door,seconds,resident_bytes,descriptors,threads"
+        options.readings.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
     write(options.out, page(rows, took, wrong, options))
     if wrong:
         sys.exit("soak: " + "; ".join(wrong))

@@ -160,7 +160,10 @@ def run_server(
     import signal
     from types import FrameType
 
+    from chpnet_stream.memory import keep_memory_flat
+
     logger = logging.getLogger("chpnet_stream")
+    keep_memory_flat()
 
     def stop(number: int, frame: FrameType | None) -> None:
         for each in (signal.SIGTERM, signal.SIGINT):
