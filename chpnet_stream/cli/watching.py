@@ -25,7 +25,7 @@ class Watching:
         dashboard: Port of the live view; None for none.
         dashboard_host: Address that it listens on.
         dashboard_names: Host names that it goes by, beside those it knows.
-        dashboard_memory: Most memory of its pictures, in MiB.
+        dashboard_memory: Most memory of its pictures, in MB.
         show_patient: Tell what headers say of the patient.
         summary: Folder of the scans' summaries; None for none.
         summary_keep: Summaries kept.

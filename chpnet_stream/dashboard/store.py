@@ -20,7 +20,7 @@ from chpnet_stream.streaming.record import ScanRecord, iso
 
 MOST_SCANS = 30
 MOST_PICTURES = 4000
-MEBI = 2**20
+MEGABYTE = 10**6
 
 
 class ScanStore:
@@ -34,7 +34,7 @@ class ScanStore:
         started_at: `time.time()`.
 
     Args:
-        picture_megabytes: Most bytes of pictures, in MiB.
+        picture_megabytes: Most bytes of pictures, in MB.
         show_patient: Show what the header says of the patient.
         most_scans: Scans that are listed.
         most_pictures: Pictures kept, whatever their size.
@@ -101,7 +101,7 @@ class ScanStore:
             "queue_bytes": sum(s.live.queue_bytes for s in running),
             "pictures": pictures,
             "picture_bytes": self.picture_bytes,
-            "picture_limit_bytes": self.picture_megabytes * MEBI,
+            "picture_limit_bytes": self.picture_megabytes * MEGABYTE,
             "pictures_dropped": observers.pictures_dropped if observers else 0,
             "oldest_picture": oldest,
             "since": iso(self.started_at),
@@ -165,7 +165,7 @@ class ScanStore:
         self._changed[one.number] = self._change
         self._newest.append(one)
         self.picture_bytes += len(one.pixels)
-        limit = self.picture_megabytes * MEBI
+        limit = self.picture_megabytes * MEGABYTE
         while len(self._pictures) > 1 and (
             self.picture_bytes > limit or len(self._pictures) > self.most_pictures
         ):

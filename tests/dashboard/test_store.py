@@ -6,7 +6,7 @@ from typing import Any
 import ismrmrd
 import numpy as np
 
-from chpnet_stream.dashboard.store import MEBI, ScanStore
+from chpnet_stream.dashboard.store import MEGABYTE, ScanStore
 from chpnet_stream.mrd.wire.messages import Close
 from chpnet_stream.streaming.events import ImageSent, LiveScan, ScanEnded, ScanOpened
 from chpnet_stream.streaming.watch import _ready
@@ -34,10 +34,10 @@ def test_pictures_stay_within_their_memory_the_oldest_go_first() -> None:
     scan = live(1)
     store.observe(ScanOpened(scan))
     for number in range(1, 21):
-        show(store, scan, number, side=256)  # 128 KiB each
-    assert store.picture_bytes <= MEBI
+        show(store, scan, number, side=256)  # 131 kB each
+    assert store.picture_bytes <= MEGABYTE
     _, facts = store.pictures(0)
-    assert [f["repetition"] for f in facts] == list(range(13, 21))
+    assert [f["repetition"] for f in facts] == list(range(14, 21))
     assert store.state()["oldest_picture"] == facts[0]["number"]
     assert store.picture(facts[0]["number"] - 1) is None
     assert store.scans({})[0]["images"] == 20  # counted all the same

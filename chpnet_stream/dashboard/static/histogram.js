@@ -19,8 +19,12 @@ export function histogram(latency, deadline) {
   shown.forEach((count, i) => {
     const low = first + i === 0 ? 0 : edges[first + i - 1];
     const height = count ? Math.max(2, (count / most) * room) : 0;
-    const late = deadline > 0 && low >= deadline;
-    plot.append(svg("rect", { class: late ? "b over" : "b", x: i * step + 1.5, y: base - height, width: step - 3, height }));
+    const high = edges[first + i] ?? Infinity;
+    // A bin that the deadline is in has both colours, divided where the deadline is.
+    const part = !(deadline > 0) || deadline >= high ? 1 : Math.max(0, (deadline - low) / (high - low));
+    const x = i * step + 1.5, width = step - 3;
+    if (part > 0) plot.append(svg("rect", { class: "b", x, y: base - height, width: width * part, height }));
+    if (part < 1) plot.append(svg("rect", { class: "b over", x: x + width * part, y: base - height, width: width * (1 - part), height }));
     if (count) plot.append(text(i * step + step / 2, base - height - 2, String(count), "middle"));
     if (first + i < edges.length && i < shown.length - 1) plot.append(text((i + 1) * step, HEIGHT - 4, short(edges[first + i]), "middle"));
   });

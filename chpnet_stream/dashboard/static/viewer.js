@@ -141,8 +141,8 @@ export class Viewer {
     const slice = this.slice(), network = this.picture(slice), baseline = this.picture(slice, true);
     const shape = this.shape(network ?? this.index.last), { columns, width } = this.fit(3, shape);
     this.place(["network", "baseline", "difference"], columns, false, true);
-    const name = network ? method(network.method) : "network";
-    this.tile("network", network, { width, shape, slice, label: `${name}, slice ${slice}`, empty: "not there" });
+    const name = network && !flags(network).length ? `${method(network.method)}, ` : "";
+    this.tile("network", network, { width, shape, slice, label: `${name}slice ${slice}`, empty: "not there" });
     this.tile("baseline", baseline, { width, shape, slice, label: baseline ? method(baseline.method) : "conventional", empty: "not there" });
     const same = network && baseline && network.width === baseline.width && network.height === baseline.height;
     this.tile("difference", same ? network : null, { width, shape, slice, against: baseline, label: `difference × ${this.gain}`, empty: network && baseline ? "other matrix: no difference" : "not there" });
