@@ -14,7 +14,7 @@ from chpnet_stream.errors import EngineError
 from chpnet_stream.network.weights import Model, load_student
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
-"""OpenVINO's names of the arithmetic around what a graph quantizes itself."""
+"""OpenVINO's names of the arithmetic, for int8 that around what a graph quantizes itself."""
 
 
 class OpenVinoEngine:
@@ -23,7 +23,7 @@ class OpenVinoEngine:
     Args:
         model: The model to load.
         threads: Threads of a graph; by default as many as PyTorch uses.
-        precision: "fp32", "bf16", or "int8" where the model has such graphs.
+        precision: "fp32" or "bf16"; "int8" only to measure why it is not offered.
     """
 
     def __init__(self, model: Model, threads: int | None = None, precision: str = "fp32") -> None:

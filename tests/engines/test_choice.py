@@ -84,7 +84,7 @@ def test_a_name_is_taken_at_its_word(tiny_model):
             "int8",
             "pytorch has no int8 on cpu: .*; expected precision bf16 or engine onnx",
         ),
-        ("openvino", "fp16", "expected precision int8"),
+        ("openvino", "int8", "openvino has no int8 on cpu: it loses .* expected precision bf16"),
         ("auto", "fp16", "onnx has no fp16"),
     ],
 )

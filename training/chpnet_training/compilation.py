@@ -22,7 +22,13 @@ from chpnet_stream.engines.plan_key import PlanKey, PlanShapes
 from chpnet_stream.engines.plan_store import PlanStore, plan_cache, write_whole
 from chpnet_stream.engines.tensorrt import TensorRTEngine, build_plans, plan_key, target_of
 from chpnet_stream.engines.tensorrt_package import TensorRTPackage, load_package
-from chpnet_stream.errors import ConfigurationError, EngineError, ModelError, OutputExistsError
+from chpnet_stream.errors import (
+    ConfigurationError,
+    EngineError,
+    ModelError,
+    OutputError,
+    OutputExistsError,
+)
 from chpnet_stream.network.card import PlanRecord
 from chpnet_stream.network.weights import Model, find_model, load_student
 from chpnet_training.parity import TOLERANCES, Example, Parity, measure_parity, refuse
@@ -264,6 +270,10 @@ def _write(
     """Plans, then graphs and weights that are not there, then the card."""
     name = staged.card.name
     stem = f"{name}.{key.package}.{key.precision}.{key.target}"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out}: expected a folder to write to: {error.strerror}") from error
     files = PlanStore(out).write(key, plans, stem)
     record = record.model_copy(update={"files": files})
     path = out / f"{name}.json"
