@@ -5,8 +5,7 @@ from __future__ import annotations
 import click
 
 from chpnet_stream.cli.serving import (
-    default_properties,
-    options_of,
+    Serving,
     pairs,
     run_server,
     serving_options,
@@ -28,16 +27,7 @@ from chpnet_stream.cli.watching import Watching, watching_options
 @click.option("--json", "as_json", is_flag=True, help="Print that list as JSON.")
 @watching_options
 def command(
-    port: int,
-    host: str,
-    model: str | None,
-    engine: str | None,
-    properties: tuple[str, ...],
-    workers: int,
-    connections: int,
-    patience: float,
-    idle: float,
-    threads: int | None,
+    serving: Serving,
     aliases: tuple[str, ...],
     as_list: bool,
     as_json: bool,
@@ -64,19 +54,14 @@ def command(
         return
     from chpnet_stream.mrd_server import MrdServer
 
-    defaults = default_properties(properties, model, engine)
-    options = options_of(defaults)
+    serving.options()  # faults are told before anything is loaded
     start_server_log(as_json=watching.log_json)
     with watching.observers("serve") as observers:
         server = MrdServer(
-            host,
-            port,
+            serving.host,
+            serving.port,
             configurations=configurations,
-            workers=workers,
-            connections=connections,
-            defaults=defaults,
-            patience=patience,
-            idle=idle,
             observers=observers,
+            **serving.settings(),
         )
-        run_server(server, "MRD clients", options, threads)
+        run_server(server, "MRD clients", serving)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from chpnet_stream.cli.bundle import bundled
 from chpnet_stream.schema import SETTINGS
 
 if TYPE_CHECKING:
@@ -18,8 +20,61 @@ F = TypeVar("F", bound=Callable[..., Any])
 WARM_MATRIX = 256
 
 
+@dataclass(frozen=True)
+class Serving:
+    """How a server serves: the values of `serving_options`.
+
+    Attributes:
+        port: Port to listen on.
+        host: Address to listen on.
+        model: Model of peers that name none; None for the usual one.
+        engine: Engine of such peers.
+        properties: Further properties of such peers, NAME=VALUE.
+        workers: Slices worked on at a time.
+        connections: Scans open at a time.
+        patience: Seconds within which a header must come.
+        idle: Seconds that a scan may pause.
+        threads: CPU threads; None for all cores.
+    """
+
+    port: int
+    host: str = "127.0.0.1"
+    model: str | None = None
+    engine: str | None = None
+    properties: tuple[str, ...] = ()
+    workers: int = 2
+    connections: int = 32
+    patience: float = 60.0
+    idle: float = 900.0
+    threads: int | None = None
+
+    def options(self) -> ReconstructionOptions:
+        """The options that the defaults make; faults are told before anything is loaded.
+
+        Raises:
+            ConfigurationError: As said.
+        """
+        from chpnet_stream.options import ReconstructionOptions
+
+        return ReconstructionOptions.from_properties(self.defaults())
+
+    def defaults(self) -> dict[str, str]:
+        """Properties that hold where a peer doesn't say otherwise."""
+        return default_properties(self.properties, self.model, self.engine)
+
+    def settings(self) -> dict[str, Any]:
+        """What every server takes."""
+        return {
+            "workers": self.workers,
+            "connections": self.connections,
+            "defaults": self.defaults(),
+            "patience": self.patience,
+            "idle": self.idle,
+        }
+
+
 def serving_options(port: int, peers: str) -> Callable[[F], F]:
-    """The options that every server has.
+    """The options that every server has; the command gets them as one argument `serving`.
 
     Args:
         port: Port to listen on by default.
@@ -85,12 +140,7 @@ def serving_options(port: int, peers: str) -> Callable[[F], F]:
         click.option("--threads", type=click.IntRange(1), help="CPU threads. [default: all cores]"),
     ]
 
-    def add(command: F) -> F:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
+    return bundled(Serving, "serving", options)
 
 
 def pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
@@ -137,14 +187,7 @@ def start_server_log(*, as_json: bool = False) -> None:
     logger.setLevel(min(logger.level or logging.INFO, logging.INFO))
 
 
-def run_server(
-    server: ScanServer,
-    what: str,
-    options: ReconstructionOptions,
-    threads: int | None,
-    *,
-    warm: bool = True,
-) -> None:
+def run_server(server: ScanServer, what: str, serving: Serving, *, warm: bool = True) -> None:
     """Load the model, serve until a signal comes, and say so.
 
     SIGTERM or Ctrl-C lets the running scans finish; a second one ends at once.
@@ -152,8 +195,7 @@ def run_server(
     Args:
         server: It listens already; peers that come early wait.
         what: What it serves, for the log.
-        options: The defaults.
-        threads: CPU threads; None for all cores.
+        serving: How.
         warm: Whether to load the model now.
     """
     import logging
@@ -172,7 +214,7 @@ def run_server(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    _warm(server, options, threads, warm)
+    _warm(server, serving, warm)
     logger.info(
         "listening on %s port %d for %s, up to %d slices at a time",
         *server.address,
@@ -183,24 +225,16 @@ def run_server(
     logger.info("stopped after %d scans, %d of them failed", server.scans, server.failed)
 
 
-def _warm(
-    server: ScanServer, options: ReconstructionOptions, threads: int | None, warm: bool
-) -> None:
+def _warm(server: ScanServer, serving: Serving, warm: bool) -> None:
     """Load torch and the model, and run it once."""
     import torch
 
     from chpnet_stream.session import warm_up
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    if serving.threads is not None:
+        torch.set_num_threads(serving.threads)
+    options = serving.options()
     if warm and options.method == "chpnet":
         engine = server.engines.get(options.model, options.engine, options.precision)
         if engine.card.student.task == "kspace":
             warm_up(engine, WARM_MATRIX, WARM_MATRIX)
-
-
-def options_of(defaults: Mapping[str, str]) -> ReconstructionOptions:
-    """The options that a server's defaults make; faults are told before anything is loaded."""
-    from chpnet_stream.options import ReconstructionOptions
-
-    return ReconstructionOptions.from_properties(defaults)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from chpnet_stream.cli.bundle import bundled
 
 if TYPE_CHECKING:
     from chpnet_stream.streaming.observer import Observers, ScanObserver
@@ -122,13 +123,6 @@ class Watching:
 
 def watching_options(command: F) -> F:
     """Adds the options; the command gets them as one argument `watching` (a `Watching`)."""
-    names = [f.name for f in fields(Watching)]
-
-    @functools.wraps(command)
-    def with_watching(*args: Any, **kwargs: Any) -> Any:
-        watching = Watching(**{name: kwargs.pop(name) for name in names})
-        return command(*args, watching=watching, **kwargs)
-
     options = [
         click.option(
             "--dashboard",
@@ -181,7 +175,4 @@ def watching_options(command: F) -> F:
         ),
         click.option("--log-json", is_flag=True, help="Log in JSON, one object a line."),
     ]
-    made: Any = with_watching
-    for option in reversed(options):
-        made = option(made)
-    return made
+    return bundled(Watching, "watching", options)(command)
