@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -71,7 +71,8 @@ class Server:
                 break
         else:
             raise SystemExit("the server ended before it listened")
-        threading.Thread(target=self.process.stderr.read, daemon=True).start()
+        self.reader = threading.Thread(target=self.process.stderr.read, daemon=True)
+        self.reader.start()
 
     def cpu_s(self) -> float:
         """Processor time that it has used, in seconds."""
@@ -83,6 +84,8 @@ class Server:
         """End it."""
         self.process.terminate()
         self.process.wait(30)
+        self.reader.join(30)
+        self.process.stderr.close()  # type: ignore[union-attr]
 
 
 @contextmanager
@@ -108,10 +111,16 @@ def pages(count: int, view: str) -> Iterator[list[int]]:
 def look(view: str) -> None:
     """Be a page: listen, fetch every picture, until a line comes on standard input."""
     address = urlsplit(view).netloc
-    events = http.client.HTTPConnection(address, timeout=60)
-    events.request("GET", "/api/events")
-    answer = events.getresponse()
-    pictures = http.client.HTTPConnection(address, timeout=60)
+    with (
+        closing(http.client.HTTPConnection(address, timeout=60)) as events,
+        closing(http.client.HTTPConnection(address, timeout=60)) as pictures,
+    ):
+        events.request("GET", "/api/events")
+        follow(events.getresponse(), pictures)
+
+
+def follow(answer: http.client.HTTPResponse, pictures: http.client.HTTPConnection) -> None:
+    """Fetch what the events tell of."""
     seen: set[int] = set()
     ended = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.readline(), ended.set()), daemon=True).start()
@@ -136,8 +145,8 @@ def look(view: str) -> None:
 
 def send(path: Path, port: int, pace: float) -> list[float]:
     """Send the scan; latencies in milliseconds."""
-    with Source(path) as source:
-        report = Exchange(connect("127.0.0.1", port, 10), source, pacer=Pacer(pace)).run()
+    with Source(path) as source, closing(connect("127.0.0.1", port, 10)) as sock:
+        report = Exchange(sock, source, pacer=Pacer(pace)).run()
     if report.error is not None:
         raise report.error
     return report.latencies_ms

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ from chpnet_stream.streaming.observer import Observers
 if TYPE_CHECKING:
     from chpnet_stream.mrd.header import ScanHeader
     from chpnet_stream.options import ReconstructionOptions
+
+logger = logging.getLogger(__name__)
 
 KINDS = (
     (ismrmrd.Acquisition, "acquisitions"),
@@ -87,12 +90,12 @@ class ScanWatch:
             received_at: When the slice's last readout came, in terms of `time.monotonic()`.
         """
         live = self.live
-        live.images += 1
-        number = live.images
+        number = live.images + 1
         for place, message in enumerate(messages):
+            live.images = number
             beside = place > 0
             if self._observers is not None:
-                self._emit(_ready(live, number, beside, message))
+                self._show(number, beside, message)
             yield message
             latency = 1e3 * (time.monotonic() - received_at)
             self._note(number, beside, latency)
@@ -109,6 +112,12 @@ class ScanWatch:
         seconds = time.monotonic() - self._opened_at
         self._emit(ScanEnded(self.live, outcome, error, kind, words, time.time(), seconds))
         self._observers = None
+
+    def _show(self, number: int, beside: bool, message: Any) -> None:
+        try:
+            self._emit(_ready(self.live, number, beside, message))
+        except Exception as error:  # noqa: BLE001 - what can't be shown is sent all the same
+            logger.warning("image %d can't be shown: %s: %s", number, type(error).__name__, error)
 
     def _note(self, number: int, beside: bool, latency: float) -> None:
         live, metrics = self.live, self.live.metrics

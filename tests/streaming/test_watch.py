@@ -199,6 +199,32 @@ def test_observers_that_fail_or_hang_change_nothing(small_scan: Path) -> None:
     stuck.set()
 
 
+def test_an_image_that_cannot_be_shown_is_sent_all_the_same(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    recorder = Recorder()
+    observers = Observers([recorder])
+    watch = ScanWatch("me", "images", observers)
+    message = object()  # no header, no meta
+    with caplog.at_level("WARNING", logger="chpnet_stream"):
+        assert list(watch.images([message], time.monotonic())) == [message]
+    assert "image 1 can't be shown: AttributeError" in caplog.text
+    assert observers.flush()
+    assert [type(e) for e in recorder.events] == [ImageSent]
+    assert watch.live.images == 1
+
+
+def test_an_image_that_was_not_made_is_not_counted() -> None:
+    def none() -> Iterator[Any]:
+        raise ValueError("no image")
+        yield
+
+    watch = ScanWatch()
+    with pytest.raises(ValueError, match="no image"):
+        list(watch.images(none(), time.monotonic()))
+    assert watch.live.images == 0
+
+
 def test_the_threads_of_a_scan_know_its_name(
     small_scan: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
