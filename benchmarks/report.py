@@ -6,39 +6,16 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
+from chpnet_stream.benchmark.tables import markdown_table
 from chpnet_training.machine import processor
+
+__all__ = ["CHECKOUT", "TABLES", "bart_version", "machine", "markdown_table", "write"]
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 TABLES = CHECKOUT / "docs" / "tables"
-
-
-def markdown_table(rows: Sequence[Mapping[str, Any]], digits: Mapping[str, int]) -> str:
-    """A Markdown table of the rows, with the columns of the first.
-
-    Args:
-        rows: Values by column.
-        digits: Decimals of the columns that hold numbers.
-    """
-    names = list(rows[0])
-    lines = [
-        f"| {' | '.join(names)} |",
-        "|" + "|".join("---:" if name in digits else "---" for name in names) + "|",
-    ]
-    for row in rows:
-        cells = (_cell(row[name], digits.get(name)) for name in names)
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _cell(value: Any, digits: int | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.{digits}f}" if digits is not None else str(value)
 
 
 def machine(threads: int) -> str:

@@ -13,6 +13,7 @@ from chpnet_stream.cli.errors import PROGRAM
 from chpnet_stream.cli.group import make_group, run_group
 
 VERBS = {
+    "bench": "Measure latency, throughput and memory of this machine.",
     "chain": "Check a Gadgetron chain before the scan.",
     "doctor": "Say what this machine can do, and what to do about the rest.",
     "gadget": "Serve scans to Gadgetron chains, with the model loaded.",

@@ -1,0 +1,1 @@
+"""Measures latency, throughput and memory of this machine: `chpnet-stream bench`."""

@@ -1,0 +1,57 @@
+"""The gadget that is measured, in a process as Gadgetron starts it.
+
+`python -m gadgetron PORT chpnet_stream.benchmark.gadget serve` does what
+`chpnet_gadgets.acquisitions` does, and tells at the end what its process saw of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+REPORT = "CHPNET_BENCH_REPORT"
+"""Environment variable: the file for what the process saw."""
+
+THREADS = "CHPNET_BENCH_THREADS"
+
+
+def serve(connection: Any) -> None:
+    """Serve one scan.
+
+    Args:
+        connection: The `gadgetron.external.Connection`; its socket is taken over.
+    """
+    import torch
+
+    from chpnet_stream.mrd.wire.connection import Connection
+    from chpnet_stream.streaming.scan import Scan
+
+    if os.environ.get(THREADS):
+        torch.set_num_threads(int(os.environ[THREADS]))
+    ours = Connection.taken_over(connection)
+    scan = Scan(ours, "acquisitions")
+    try:
+        scan.run()
+    finally:
+        metrics = scan.metrics
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        report = {
+            "stages_ms": {} if metrics is None else dict(metrics.stages_ms),
+            "counted": {} if metrics is None else metrics.counted(),
+            "peak_mb": peak / (2**20 if sys.platform == "darwin" else 2**10),
+            "device_mb": _device_mb(torch),
+            "threads": torch.get_num_threads(),
+        }
+        Path(os.environ[REPORT]).write_text(json.dumps(report), encoding="utf-8")
+        ours.hang_up()
+
+
+def _device_mb(torch: Any) -> float | None:
+    """Most memory of the GPU that PyTorch held; None where there is no GPU."""
+    if not torch.cuda.is_available():
+        return None
+    return float(torch.cuda.max_memory_reserved()) / 2**20

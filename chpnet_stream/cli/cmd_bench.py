@@ -1,0 +1,259 @@
+"""`chpnet-stream bench`: how fast this machine is, measured as a scanner would see it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chpnet_stream.benchmark.plan import (
+    COILS,
+    MATRICES,
+    QUICK_COILS,
+    QUICK_MATRICES,
+    QUICK_SLICES,
+    RATE,
+    SLICES,
+)
+from chpnet_stream.schema import SETTINGS
+
+if TYPE_CHECKING:
+    from chpnet_stream.benchmark.run import Results
+
+ENGINES = tuple(name for name in SETTINGS["engine"].choices if name != "auto")
+SHOWN = (
+    *("coils", "matrix", "engine", "p50_ms", "p95_ms", "p99_ms", "max_ms", "cold_ms", "start_s"),
+    *("late", "per_second", "peak_mb", "rest_percent"),
+)
+
+
+@click.command("bench")
+@click.option(
+    "--engine",
+    "engines",
+    multiple=True,
+    metavar="NAME[:PRECISION]",
+    help=f"Engines: {', '.join(ENGINES)}, auto.  [default: all that can be used here]",
+)
+@click.option(
+    "--matrix",
+    "matrices",
+    type=click.IntRange(32, 1024),
+    multiple=True,
+    metavar="N",
+    help=f"Lines and columns.  [default: {', '.join(map(str, MATRICES))}]",
+)
+@click.option(
+    "--coils",
+    type=click.IntRange(1, 128),
+    multiple=True,
+    metavar="N",
+    help=f"Coils.  [default: {', '.join(map(str, COILS))}]",
+)
+@click.option(
+    "--slices",
+    type=click.IntRange(1),
+    metavar="N",
+    help=f"Slices of each size and engine, behind a first one.  [default: {SLICES}]",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(0),
+    default=RATE,
+    show_default=True,
+    metavar="PER_SECOND",
+    help="Slices a second at which they are sent. 0: each when the image before has come.",
+)
+@click.option(
+    "--deadline-ms",
+    type=click.FloatRange(0),
+    default=0.0,
+    metavar="MS",
+    help="Count images that come later than this.  [default: twice the time of a slice]",
+)
+@click.option(
+    "--maps",
+    type=click.Choice(["kept", "new"]),
+    default="kept",
+    show_default=True,
+    help="kept: positions come again. new: every slice needs coil maps of its own.",
+)
+@click.option(
+    "--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: all cores]"
+)
+@click.option(
+    "--model",
+    metavar="NAME|FILE",
+    default=SETTINGS["model"].default,
+    show_default=True,
+    help="An installed model, or a model card.",
+)
+@click.option("--no-references", is_flag=True, help="Leave out what the ratios are taken to.")
+@click.option(
+    "--quick",
+    is_flag=True,
+    help=f"A few sizes, {QUICK_SLICES} slices each, engine auto: some minutes.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the tables (FILE.md) or everything (FILE.json).",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+def command(
+    engines: tuple[str, ...],
+    matrices: tuple[int, ...],
+    coils: tuple[int, ...],
+    slices: int | None,
+    rate: float,
+    deadline_ms: float,
+    maps: str,
+    threads: int | None,
+    model: str,
+    no_references: bool,
+    quick: bool,
+    as_json: bool,
+    out: Path | None,
+    overwrite: bool,
+) -> None:
+    """Measure this machine: latency from a slice's last readout to its image.
+
+    Simulated slices go through a gadget, a process of its own as Gadgetron starts it, at the pace
+    of a scan. Percentiles, the first slice (cold), slices a second without a pause, images later
+    than the deadline, memory, and milliseconds of every stage are told for every engine and size;
+    ratios are taken in the same run to the paper-size student in PyTorch, CG-SENSE, BART (where it
+    is installed), and the FFT gadget that comes with the gadgetron package.
+
+    The whole table takes hours: begin with --quick. Other work on the machine makes times longer.
+    """
+    from typing import cast
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    from chpnet_stream.benchmark.plan import Case, Maps, Plan
+    from chpnet_stream.benchmark.run import run_plan
+
+    _check_engines(engines)
+    if out is not None:
+        _check_target(out, overwrite)
+    default_matrices, default_coils = (QUICK_MATRICES, QUICK_COILS) if quick else (MATRICES, COILS)
+    cases = [Case(m, c) for m in matrices or default_matrices for c in coils or default_coils]
+    plan = Plan(
+        engines=engines or (("auto",) if quick else ENGINES),
+        cases=tuple(cases),
+        slices=slices or (QUICK_SLICES if quick else SLICES),
+        rate=rate,
+        deadline_ms=deadline_ms,
+        maps=cast(Maps, maps),
+        threads=threads or 0,
+        model=model,
+        references=not no_references,
+    )
+    terminal = Console(stderr=True)
+    bar = Progress(
+        "{task.description}",
+        BarColumn(),
+        MofNCompleteColumn(),
+        "slices",
+        TimeRemainingColumn(),
+        console=terminal,
+        transient=True,
+        disable=not terminal.is_terminal,
+    )
+    with bar:
+        task = bar.add_task("simulating", total=None)
+        results = run_plan(
+            plan,
+            lambda what, done, total: bar.update(
+                task, description=what, completed=done, total=total
+            ),
+        )
+    _show(results, as_json)
+    if out is not None:
+        _write(results, out)
+
+
+def _check_engines(engines: tuple[str, ...]) -> None:
+    """Refuse names that are none, before anything is simulated.
+
+    Raises:
+        ConfigurationError: As said.
+    """
+    from chpnet_stream.errors import ConfigurationError
+    from chpnet_stream.near import hint
+
+    for name in engines:
+        kind, _, precision = name.partition(":")
+        if kind not in ("auto", *ENGINES):
+            raise ConfigurationError(f"no engine '{kind}'; {hint(kind, ('auto', *ENGINES))}")
+        known = SETTINGS["precision"].choices
+        if precision and precision not in known:
+            raise ConfigurationError(f"no precision '{precision}'; {hint(precision, known)}")
+
+
+def _check_target(out: Path, overwrite: bool) -> None:
+    """Refuse a file that can't be written, before hours of measuring.
+
+    Raises:
+        ConfigurationError: Another ending than .md and .json.
+        OutputExistsError: It is there.
+    """
+    from chpnet_stream.errors import ConfigurationError
+    from chpnet_stream.mrd.image_file import refuse_existing
+
+    if out.suffix not in (".md", ".json"):
+        raise ConfigurationError(
+            f"--out {out.name}: expected a file that ends in .md (tables) or .json (everything), "
+            f"found '{out.suffix or 'no ending'}'"
+        )
+    refuse_existing(out, overwrite=overwrite)
+
+
+def _show(results: Results, as_json: bool) -> None:
+    from chpnet_stream.benchmark.tables import as_dict
+    from chpnet_stream.cli.formatter import show, show_list
+
+    if as_json:
+        show(as_dict(results), title="", as_json=True)
+        return
+    machine: dict[str, Any] = as_dict(results)["machine"]
+    show(machine, title="Machine")
+    show_list(results.streamed, title="Last readout to image", columns=SHOWN)
+    stages = [
+        {"coils": r["coils"], "matrix": r["matrix"], "engine": r["engine"]}
+        | {f"{name}_ms": ms for name, ms in r["stages_ms"].items()}
+        for r in results.streamed
+    ]
+    show_list(stages, title="Stages (mean)")
+    if results.references:
+        columns = ("coils", "matrix", "what", "ms", "faster_than_paper_size")
+        show_list(results.references, title="The same slice by others", columns=columns)
+    if results.unusable:
+        show(results.unusable, title="Engines that can't be used here")
+
+
+def _write(results: Results, out: Path) -> None:
+    from chpnet_stream.benchmark.tables import as_dict, as_markdown
+    from chpnet_stream.json_text import json_text
+
+    words = " ".join(["chpnet-stream bench", *_words(results)])
+    text = as_markdown(results, words) if out.suffix == ".md" else json_text(as_dict(results), 2)
+    partial = out.with_name(f".{out.name}.part")
+    partial.write_text(text.rstrip() + "\n", encoding="utf-8")
+    partial.replace(out)
+
+
+def _words(results: Results) -> list[str]:
+    """The options that make the same table again."""
+    plan = results.plan
+    words = [f"--engine {name}" for name in plan.engines if name not in results.unusable]
+    words += [f"--matrix {m}" for m in dict.fromkeys(c.matrix for c in plan.cases)]
+    words += [f"--coils {c}" for c in dict.fromkeys(c.coils for c in plan.cases)]
+    words += [f"--slices {plan.slices}", f"--rate {plan.rate:g}", f"--maps {plan.maps}"]
+    words += [f"--threads {plan.threads}"] if plan.threads else []
+    words += ["--no-references"] if not plan.references else []
+    return words

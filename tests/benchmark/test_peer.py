@@ -1,0 +1,54 @@
+"""Measured gadgets are real processes at the end of real sockets."""
+
+import pytest
+
+from chpnet_stream.benchmark.peer import FLOOR, stream
+from chpnet_stream.benchmark.plan import Case
+from chpnet_stream.benchmark.scan_bytes import ScanBytes
+from chpnet_stream.errors import PeerError, PeerGoneError
+
+
+@pytest.fixture(scope="module")
+def scan() -> ScanBytes:
+    return ScanBytes(Case(64, 3))
+
+
+def test_a_series_through_our_gadget(scan: ScanBytes) -> None:
+    images = []
+    seen = stream(
+        scan,
+        3,
+        properties={"method": "cg-sense"},
+        rate=20,
+        threads=1,
+        burst=2,
+        progress=lambda: images.append(1),
+    )
+    assert len(images) == 6
+    assert len(seen.latencies_ms) == 4
+    assert all(ms > 0 for ms in seen.latencies_ms)
+    assert seen.methods == {"cg-sense": 6}
+    assert seen.start_s > 0
+    assert seen.burst == 2
+    assert seen.burst_s > 0
+    assert seen.report["counted"]["images"] == 6
+    assert seen.report["threads"] == 1
+    assert seen.report["peak_mb"] > 50  # torch alone takes more
+    assert {"calibration", "data", "cg-sense", "output"} <= set(seen.report["stages_ms"])
+
+
+def test_the_floor_is_the_example_of_the_gadgetron_package(scan: ScanBytes) -> None:
+    seen = stream(scan, 1, target=FLOOR)
+    assert seen.methods == {"other": 2}
+    assert len(seen.latencies_ms) == 2
+    assert seen.report == {}
+
+
+def test_what_a_gadget_says_ends_the_measurement(scan: ScanBytes) -> None:
+    with pytest.raises(PeerError, match="unknown property 'colour'"):
+        stream(scan, 1, properties={"colour": "blue"})
+
+
+def test_a_gadget_that_is_not_there(scan: ScanBytes) -> None:
+    with pytest.raises(PeerGoneError):
+        stream(scan, 1, target=("chpnet_stream.nothing", "serve"))

@@ -1,0 +1,72 @@
+"""`chpnet-stream bench`, at its smallest."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def bench(*words: str, timeout: float = 200) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "chpnet_stream", "bench", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+TINY = ("--engine", "onnx", "--matrix", "32", "--coils", "2", "--slices", "2", "--threads", "1")
+
+
+def test_tables_of_a_tiny_run(tmp_path: Path) -> None:
+    out = tmp_path / "bench.md"
+    done = bench(*TINY, "--rate", "0", "--json", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    (row,) = told["streamed"]
+    assert row["engine"] == "onnx-cpu"
+    assert (row["coils"], row["matrix"], row["slices"]) == (2, 32, 2)
+    assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"] <= row["max_ms"]
+    assert row["per_second"] > 0
+    assert row["peak_mb"] > 50
+    assert row["device_mb"] is None
+    assert set(row["stages_ms"]) >= {"calibration", "data", "start", "network", "checks", "output"}
+    assert sum(row["methods"].values()) == 1 + 2 + 8
+    others = {r["what"]: r for r in told["references"]}
+    assert others["paper-size student, PyTorch eager"]["faster_than_paper_size"] == 1
+    assert others["chpnet-rt, onnx"]["ms"] > 0
+    assert others["CG-SENSE of chpnet-stream"]["ms"] > 0
+    assert others["FFT + RSS of the gadgetron package's example"]["ms"] > 0
+    assert told["machine"]["versions"]["torch"]
+    page = out.read_text()
+    assert "`chpnet-stream bench --engine onnx --matrix 32 --coils 2 --slices 2 --rate 0" in page
+    assert "| 2 | 32 | onnx-cpu | 2 |" in page
+    assert str(tmp_path) not in page
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--engine", "onxx"), "no engine 'onxx'; did you mean 'onnx'"),
+        (("--engine", "onnx:fp23"), "no precision 'fp23'"),
+        ((*TINY, "--out", "bench.txt"), "expected a file that ends in .md (tables) or .json"),
+        ((*TINY[2:], "--engine", "tensorrt"), "none of the engines tensorrt can be used here"),
+        ((*TINY, "--model", "nothing"), "nothing"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(words: tuple[str, ...], said: str) -> None:
+    import torch
+
+    if "tensorrt" in words and torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    done = bench(*words)
+    assert done.returncode != 0
+    assert said in done.stderr.replace("\n", " ")
+    assert "Traceback" not in done.stderr
+
+
+def test_an_existing_file_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    out = tmp_path / "bench.json"
+    out.write_text("{}")
+    done = bench(*TINY, "--out", str(out))
+    assert done.returncode != 0
+    assert "--overwrite" in done.stderr
+    assert out.read_text() == "{}"
