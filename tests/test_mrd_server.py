@@ -99,10 +99,15 @@ def test_the_version_query_is_answered(server: MrdServer, shared_data: Path) -> 
     assert server.failed == 0
 
 
-def test_properties_as_json_behind_a_name(server: MrdServer, small_scan: Path) -> None:
+@pytest.mark.parametrize("name", ["openrecon", "nobody knows me"])
+@pytest.mark.parametrize("first", [True, False])
+def test_properties_as_json_behind_a_name(
+    server: MrdServer, small_scan: Path, name: str, first: bool
+) -> None:
     header, *lines = scan_items(small_scan)
     wish = Text(b'{"parameters": {"customconfig": "", "config": "rss", "series": 7}}')
-    answer = ask(server, Filename("openrecon"), header, wish, *lines, Close())
+    begin = [wish, header] if first else [header, Text(b"hello"), wish]
+    answer = ask(server, Filename(name), *begin, *lines, Close())
     assert [i.meta["ChpnetMethod"] for i in answer.images] == ["rss", "rss"]
     assert {i.image_series_index for i in answer.images} == {7}
 

@@ -52,6 +52,11 @@ def reply(query: str) -> str:
     return f"unknown query '{query}', there is: gadgetron::version"
 
 
+def is_json(text: str) -> bool:
+    """Whether a TEXT may be parameters."""
+    return text.lstrip().startswith("{")
+
+
 class MrdScan(Scan):
     """One scan of an MRD client.
 
@@ -95,6 +100,7 @@ class MrdScan(Scan):
             observers=observers,
             turn=turn,
         )
+        connection.keep_text = True
         self.configurations = configurations or Configurations()
         self.noise = NoiseStore() if noise is None else noise
         self.in_pipe = in_pipe
@@ -163,7 +169,6 @@ class MrdScan(Scan):
 
     def _begin(self) -> ReconstructionOptions:
         self._greet()
-        self.connection.keep_text = True
         connection = self.connection
         try:
             if connection.config is not None:
@@ -175,6 +180,9 @@ class MrdScan(Scan):
             self.asked = Configuration(connection.filename or "")
             self.fault = error
         options = self._options()
+        for text in connection.early_texts:
+            if is_json(text):
+                options = self.ask(text)
         if connection.header_xml is not None:
             if self.in_pipe:
                 connection.send(Header(connection.header_xml))
@@ -216,7 +224,7 @@ class MrdScan(Scan):
                     options,
                     self.engines.get(options.model, options.engine, options.precision),
                 )
-        except ChpnetError as error:  # whoever needs it will say so
+        except Exception as error:  # noqa: BLE001 - whoever needs it will say so
             logger.debug("%s: not warmed up: %s", self.name, error)
 
 
@@ -282,7 +290,7 @@ class _AnyHandler:
 
     def _take_text(self, text: str) -> None:
         """JSON parameters, if nothing else came before; other words are for the log."""
-        if text.lstrip().startswith("{") and not self._handlers:
+        if is_json(text) and not self._handlers:
             self.options = self.scan.ask(text)
         else:
             logger.info("%s says: %s", self.scan.name, text)

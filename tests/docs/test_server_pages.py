@@ -45,6 +45,20 @@ def test_the_numbers_of_the_page_are_those_of_the_code() -> None:
     assert f"for {noise_store.LONGEST_HOURS:g}\nhours" in PAGE
 
 
+def test_the_texts_of_errors_are_those_of_the_code() -> None:
+    errors = (DOCS / "errors.md").read_text(encoding="utf-8")
+    table = errors.partition("## At a server")[2].partition("## ")[0]
+    code = "".join(
+        path.read_text(encoding="utf-8") for path in (DOCS.parent / "chpnet_stream").rglob("*.py")
+    )
+    said = re.sub(r'"\s*f?"', "", code)  # texts in several pieces
+    rows = [row.split(" | ")[0] for row in table.splitlines() if row.startswith("| `")]
+    assert len(rows) > 8
+    for row in rows:
+        for quoted in re.findall(r"`([^`]+)`", row):
+            assert quoted in said, f"nobody says: {quoted}"
+
+
 def test_every_field_has_its_row() -> None:
     mrd = pytest.importorskip("mrd", reason="no mrd-python (pip install 'chpnet-stream[mrd2]')")
     from chpnet_stream.mrd.v2.header import v2_fields

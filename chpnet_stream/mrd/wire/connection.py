@@ -65,6 +65,7 @@ class Connection:
         header_xml: The header as it came; None before it came, and where images come without one.
         header: What the scan says of itself.
         keep_text: TEXT of the peer is an item like others; by default it is only logged.
+        early_texts: Such TEXT before the header.
         closed_by_peer: The peer has said CLOSE.
 
     Args:
@@ -94,6 +95,7 @@ class Connection:
         self.filename: str | None = None
         self.header_xml: bytes | None = None
         self.keep_text = False
+        self.early_texts: list[str] = []
         self.closed_by_peer = False
         self._header: ScanHeader | None = None
         self._next_of_all: Any = None
@@ -217,6 +219,8 @@ class Connection:
                     )
             elif isinstance(message, messages.Header):
                 self.header_xml = message.raw
+            elif isinstance(message, messages.Text):
+                self.early_texts.append(message.text)
             elif isinstance(message, ismrmrd.Image) and self.peer == "mrd":
                 self._next_of_all = message
                 return
