@@ -149,3 +149,10 @@ def table_rows(only: Sequence[str] = ()) -> list[tuple[str, str, str, str]]:
         for row in ALLOWED
         if not only or row.engine in only
     ]
+
+
+def table_markdown() -> str:
+    """The whole table for docs/engines.md."""
+    lines = ["| engine | precision | where | why not elsewhere |", "|---|---|---|---|"]
+    lines += [f"| {' | '.join(row)} |" for row in table_rows()]
+    return "\n".join(lines)
