@@ -15,6 +15,7 @@ FORBIDDEN = {
     "chpnet_stream/network": ["chpnet_stream.mrd", "chpnet_stream.scan", "ismrmrd", "socket"],
     "chpnet_stream/engines": ["chpnet_stream.mrd", "chpnet_stream.scan", "ismrmrd", "socket"],
     "chpnet_stream/mrd": ["torch", "chpnet_stream.physics", "chpnet_stream.network"],
+    "chpnet_stream/client": ["torch", "chpnet_stream.session", "chpnet_stream.streaming"],
     "chpnet_stream/streaming": [
         *("chpnet_gadgets", "chpnet_stream.cli", "chpnet_stream.dashboard", "gadgetron"),
     ],
