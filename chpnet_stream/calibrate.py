@@ -24,6 +24,9 @@ CACHE_BYTES = 512 * 2**20
 KEPT_FOR_A_PLACE = 4
 """Maps kept for one slice position: contrasts, phases and sets may have calibrations of their own.
 """
+MOST_COMPARED = 256
+"""Positions of which the outcome of the last comparison is remembered."""
+
 LEAST_NOISE = 1e-6
 """Least noise that is believed, relative to the largest sample: below it data count as clean."""
 
@@ -50,13 +53,11 @@ class Sensitivities:
     def __post_init__(self) -> None:
         """Lay out the maps for the operator: once, not for every slice."""
         weights = self.maps.real.new_ones(self.maps.shape[-2])
-        sense = ColumnSense(self.maps, weights)
-        object.__setattr__(self, "maps", sense.maps.mT)  # the same memory
-        object.__setattr__(self, "sense", sense)
+        object.__setattr__(self, "sense", ColumnSense(self.maps, weights))
         object.__setattr__(self, "mixing", self.matrix.cpu())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Kept:
     """Maps, and the calibration samples that they were made from."""
 
@@ -85,6 +86,7 @@ class CoilCalibration:
         self.made = 0
         self._whitening: Tensor | None = None
         self._kept: OrderedDict[tuple[int, int], list[_Kept]] = OrderedDict()
+        self._compared: OrderedDict[tuple[int, int], tuple[CalibrationBlock, _Kept]] = OrderedDict()
         self._thread: ThreadPoolExecutor | None = None
 
     @property
@@ -188,12 +190,19 @@ class CoilCalibration:
     def _find(self, data: Slice, block: CalibrationBlock, whitening: Tensor) -> _Kept | None:
         """What is kept for the position and still holds; the newest first."""
         place = _place(data)
-        for kept in reversed(self._kept.get(place, ())):
+        here = self._kept.get(place, [])
+        before, found = self._compared.get(place, (None, None))
+        if found in here and before is not None and before.equals(block):
+            return found  # already compared while the slice was measured
+        for kept in reversed(here):
             same = kept.block.equals(block)
             if not same and self.noise_source != "none":
                 same = block.is_noise_from(kept.block, whitening.numpy())
             if same:
                 self._kept.move_to_end(place)
+                self._compared[place] = (block, kept)
+                while len(self._compared) > MOST_COMPARED:
+                    self._compared.popitem(last=False)
                 return kept
         return None
 
@@ -219,7 +228,7 @@ class CoilCalibration:
         del here[:-KEPT_FOR_A_PLACE]
         self._kept.move_to_end(place)
         coils = min(self.virtual_coils, len(block.samples))
-        each = 2 * 8 * coils * block.shape[0] * block.shape[1]  # maps and their conjugate
+        each = 3 * 8 * coils * block.shape[0] * block.shape[1]  # maps, and twice more in `sense`
         most = CACHE_BYTES // each
         while len(self._kept) > 1 and sum(map(len, self._kept.values())) > most:
             self._kept.popitem(last=False)

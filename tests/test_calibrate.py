@@ -118,7 +118,7 @@ def test_maps_are_made_anew_when_the_calibration_changes(
 
 
 def test_without_a_noise_level_every_change_counts(tmp_path: Path) -> None:
-    noise, slices = slices_of(simulated(tmp_path, repetitions=2, slices=1, snr=None))
+    _, slices = slices_of(simulated(tmp_path, repetitions=2, slices=1, snr=None))
     calibration = CoilCalibration(NoiseScan(), CPU)
     calibration._whitening = torch.eye(4, dtype=torch.complex64)
     old = calibration.sensitivities(slices[0])
@@ -179,7 +179,7 @@ def test_nothing_is_begun_before_the_noise_is_known(tmp_path: Path) -> None:
 
 def test_the_cache_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noise, slices = slices_of(simulated(tmp_path, slices=3))
-    one = 2 * slices[0].kspace.nbytes  # maps of as many virtual coils, and their conjugate
+    one = 3 * slices[0].kspace.nbytes  # maps of as many virtual coils, in three layouts
     monkeypatch.setattr(calibrate, "CACHE_BYTES", 2 * one)
     calibration = CoilCalibration(noise, CPU)
     first = calibration.sensitivities(slices[0])

@@ -170,7 +170,11 @@ class ColumnSense:
     """
 
     def __init__(self, maps: Tensor, weights: Tensor) -> None:
-        self.maps = maps.mT.contiguous()  # ... coils x y
+        self.columns = maps.shape[-1]
+        # Beside the object the maps are zero, and so is all that is computed there. (A GPU has
+        # more than enough threads, and likes matrices that are always the same.)
+        self.first, self.last = _seen(maps) if maps.device.type == "cpu" else (0, self.columns)
+        self.maps = maps[..., self.first : self.last].mT.contiguous()  # ... coils x y
         self.conjugate = self.maps.conj().resolve_conj()
         self.weights = _pairs(weights)
 
@@ -188,23 +192,36 @@ class ColumnSense:
                 the phase that puts the image's origin at ``n // 2`` (`CoilLines`).
         """
         lines = data.shape[-1]
-        weighted = torch.view_as_complex(torch.view_as_real(data) * (lines**0.5 * self.weights))
+        inside = torch.view_as_real(data[..., self.first : self.last, :])
+        weighted = torch.view_as_complex(inside * (lines**0.5 * self.weights))
         images = torch.fft.ifft(weighted, dim=-1, norm="forward")
-        return (images * self.conjugate).sum(-3)
+        return self._whole((images * self.conjugate).sum(-3))
 
     def normal_columns(self, x: Tensor) -> Tensor:
         """A* A x for an image stored as `... x y`."""
-        kspace = torch.view_as_real(torch.fft.fft(self.maps * x.unsqueeze(-3), dim=-1))
+        inside = x[..., self.first : self.last, :].unsqueeze(-3)
+        kspace = torch.view_as_real(torch.fft.fft(self.maps * inside, dim=-1))
         if torch.is_grad_enabled():
             images = torch.fft.ifft(torch.view_as_complex(kspace * self.weights), norm="forward")
-            return (self.conjugate * images).sum(-3)
+            return self._whole((self.conjugate * images).sum(-3))
         kspace.mul_(self.weights)  # every pass over memory counts: in place
         images = torch.fft.ifft(torch.view_as_complex(kspace), dim=-1, norm="forward")
-        return images.mul_(self.conjugate).sum(-3)
+        return self._whole(images.mul_(self.conjugate).sum(-3))
 
     def normal(self, x: Tensor) -> Tensor:
         """A* A x for an image `... y x`."""
         return self.normal_columns(x.mT.contiguous()).mT
+
+    def _whole(self, inside: Tensor) -> Tensor:
+        """An image `... x y` with the columns beside the object, which are zero."""
+        beside = (0, 0, self.first, self.columns - self.last)
+        return torch.nn.functional.pad(inside, beside) if any(beside) else inside
+
+
+def _seen(maps: Tensor) -> tuple[int, int]:
+    """First and past-the-last column where any of the maps `... coils y x` is not zero."""
+    there = (maps.detach() != 0).flatten(0, -2).any(0).nonzero()
+    return (int(there[0]), int(there[-1]) + 1) if len(there) else (0, maps.shape[-1])
 
 
 def _pairs(weights: Tensor) -> Tensor:

@@ -218,3 +218,19 @@ def test_the_centre_of_kspace_refuses_other_matrices():
         KspaceCentre(2).forward(torch.zeros(5, 6))
     with pytest.raises(ValueError, match="at least 1"):
         KspaceCentre(0)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_columns_beside_the_object_cost_nothing_and_change_nothing(grad):
+    maps, w = complex_noise(2, 3, 9, 12, seed=1), weights(9)
+    maps[..., :2], maps[..., 7:] = 0, 0
+    maps[0, ..., 5] = 0  # within the object of the other slice
+    x = complex_noise(2, 9, 12, seed=2)
+    exact = SenseOperator(maps, w.sqrt()[:, None])
+    with torch.set_grad_enabled(grad):
+        operator = ColumnSense(maps, w)
+        assert operator.maps.shape[-2] == 5
+        torch.testing.assert_close(operator.normal(x), exact.normal(x))
+        torch.testing.assert_close(operator.weighted(0.5 * w).normal(x), 0.5 * exact.normal(x))
+    nothing = ColumnSense(0 * maps, w)
+    assert not nothing.normal(x).any()
