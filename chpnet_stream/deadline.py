@@ -107,6 +107,7 @@ class DeadlineRunner(Generic[T]):
             if piece.future.done():
                 return piece.future.result()
             piece.stop.set()
+            piece.work = None  # behind a network that hangs, slices must not pile up
             self.dropped += 1
             raise TooLateError from None
 
@@ -118,16 +119,17 @@ class DeadlineRunner(Generic[T]):
     def _loop(self) -> None:
         torch.get_num_threads()  # a new thread takes over the number only by asking for it
         while (piece := self._work.get()) is not None:
-            if piece.stop.is_set():
+            work = piece.work
+            if piece.stop.is_set() or work is None:
                 continue
             try:
-                piece.future.set_result(piece.work(piece.stop))
+                piece.future.set_result(work(piece.stop))
             except BaseException as error:  # noqa: BLE001 - whoever waits gets it
                 piece.future.set_exception(error)
 
 
 class _Piece(Generic[T]):
     def __init__(self, work: Callable[[threading.Event], T]) -> None:
-        self.work = work
+        self.work: Callable[[threading.Event], T] | None = work
         self.stop = threading.Event()
         self.future: Future[T] = Future()

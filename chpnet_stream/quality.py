@@ -260,7 +260,7 @@ def _change(change: Tensor, baseline: Tensor, noise: Noise, pixels: int) -> tupl
     """
     bands, counts = _bands(*change.shape, change.device)
     spectra = torch.fft.fft2(torch.stack((change, baseline)), norm="ortho")
-    found, signal = (_power(spectra).flatten(1) @ bands).tolist()
+    found, signal = (_power(spectra).flatten(1).to(bands.dtype) @ bands).tolist()
     white = noise.variance / max(noise.share, 1e-6) * pixels / change.numel()
     return tuple(
         _root(f, white * n + error**2 * s)

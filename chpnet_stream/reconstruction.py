@@ -384,8 +384,14 @@ class SliceReconstructor:
 
     def _root_sum_of_squares(self, job: _Job) -> Tensor:
         """On the CPU whatever the device: what is left when a GPU fails."""
-        whitening = self.calibration.whitening(job.data)
         kspace = torch.from_numpy(job.data.kspace)
+        try:
+            whitening = self.calibration.whitening(job.data)
+        except InputError:
+            raise
+        except Exception as error:  # noqa: BLE001 - an image in other units is better than none
+            self._note_fallback(job, "whitening", "not whitened", first_line(error), trace=True)
+            whitening = torch.eye(len(kspace), dtype=kspace.dtype)
         # Squares must neither overflow nor vanish; a power of two changes no digit.
         largest = float(kspace.abs().max())
         scale = 2.0 ** math.frexp(largest)[1] if 0 < largest < math.inf else 1.0

@@ -17,10 +17,10 @@ from chpnet_stream.engines.choice import default_device, make_engine
 from chpnet_stream.engines.engine import Engine, Problem, first_line
 from chpnet_stream.errors import (
     EmptyScanError,
-    EngineError,
     ModelError,
     ReconstructionError,
 )
+from chpnet_stream.loading import load_or_explain
 from chpnet_stream.methods import LATE, Reconstruction
 from chpnet_stream.metrics import SessionMetrics
 from chpnet_stream.mrd import flags
@@ -68,6 +68,8 @@ class Session:
         header: The scan's header.
         options: What to do.
         engine: A loaded engine of the same model, if there is one already.
+        missing: Why there is no engine though one was asked for; then every image is a
+            conventional one that says so.
 
     Raises:
         UnsupportedScanError: If the header says that the scan can't be reconstructed here.
@@ -79,6 +81,7 @@ class Session:
         header: ScanHeader,
         options: ReconstructionOptions | None = None,
         engine: Engine | None = None,
+        missing: str = "",
     ) -> None:
         header.check()
         self.header = header
@@ -88,9 +91,8 @@ class Session:
         self.turn: Callable[[], AbstractContextManager[object]] = nullcontext
         self.assembler = SliceAssembler(header)
         self.noise = NoiseScan(header.noise_bandwidth)
-        if engine is None and self.options.method == "chpnet":
-            model = find_model(self.options.model)
-            engine = make_engine(self.options.engine, model, precision=self.options.precision)
+        if engine is None and self.options.method == "chpnet" and not missing:
+            engine, missing = self._load()
         if engine is not None and engine.card.student.task != "kspace":
             raise ModelError(
                 f"model {engine.card.name} is for the task '{engine.card.student.task}', expected "
@@ -100,7 +102,7 @@ class Session:
         self.reconstructor = SliceReconstructor(
             self.noise,
             engine,
-            method=self.options.method,
+            method="cg-sense" if missing else self.options.method,
             device=engine.device if engine else default_device(),
             virtual_coils=self.options.virtual_coils,
             complex_images=self.options.image_type == "complex",
@@ -109,10 +111,23 @@ class Session:
         self._window: tuple[float, float] | None = None
         self._scale: PixelScale | None = None
         self._number = 0
-        self._network_failed = False
+        self._not_asked = missing
         if engine is not None:
             encoding = next(e for e in header.encodings if not e.problems())
             warm_up(engine, encoding.encoded.matrix[1], encoding.cropped(0))
+
+    def _load(self) -> tuple[Engine | None, str]:
+        """The engine of the options, or why it can't be loaded.
+
+        Raises:
+            ModelError: There is no such model; with on_error=error also what else goes wrong.
+        """
+        options = self.options
+        model = find_model(options.model)
+        return load_or_explain(
+            lambda: make_engine(options.engine, model, precision=options.precision),
+            options.on_error,
+        )
 
     def feed(self, item: Any, received_at: float | None = None) -> list[SessionImage]:
         """Take one acquisition; returns the images that it completes.
@@ -161,7 +176,11 @@ class Session:
             data = self.prepare(data)
         with self.turn():
             result = self.reconstructor(data, **self._manner(data))
-        self._judge(data, result)
+        if self._not_asked:
+            reasons = [self._not_asked, *filter(None, [result.fallback])]
+            result = replace(result, wanted="chpnet", fallback="; ".join(reasons))
+        else:
+            self._judge(data, result)
         metrics = self.metrics
         self._number += 1
         metrics.images += 1
@@ -179,7 +198,7 @@ class Session:
         options = self.options
         if self.engine is None or options.method != "chpnet":
             return {}
-        if self._network_failed:
+        if self._not_asked:
             return {"method": "cg-sense"}
         return {"deadline": options.deadline(data.received_at), "baseline": options.send_baseline}
 
@@ -199,7 +218,8 @@ class Session:
                 f"({result.fallback}), and on_error=error asks for an end; on_error=fallback sends "
                 "the conventional image instead"
             )
-        self._network_failed = self.options.on_error == "baseline-only"
+        if self.options.on_error == "baseline-only":
+            self._not_asked = f"network not asked any more: {result.fallback}"
 
     def set_window(self, images: Iterable[np.ndarray]) -> float:
         """Choose the display window of the series from the magnitudes of a whole volume.
@@ -321,5 +341,5 @@ def warm_up(engine: Engine, rows: int, columns: int) -> None:
             normal = ColumnNormal(ColumnSense(maps, weights))
             engine.run(Problem(image, image, normal, noise))
         done.add((rows, columns))
-    except (EngineError, RuntimeError, MemoryError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must not cost the scan
         logger.warning("the network failed in its dry run: %s", first_line(error))

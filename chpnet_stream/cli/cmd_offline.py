@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @setting_option("model", metavar="NAME|FILE")
 @setting_option("engine")
 @setting_option("precision")
+@setting_option("on_error")
 @setting_option("dtype")
 @setting_option("scale")
 @setting_option("series")
@@ -70,6 +71,7 @@ def command(
     model: str,
     engine: str,
     precision: str,
+    on_error: str,
     dtype: str,
     scale: int,
     series: int,
@@ -106,6 +108,7 @@ def command(
                 "model": model,
                 "engine": engine,
                 "precision": precision,
+                "on_error": on_error,
                 "scale": scale,
                 "virtual_coils": virtual_coils,
                 "series": series,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from chpnet_stream.errors import ModelError, PeerGoneError
+from chpnet_stream.loading import load_or_explain
 from chpnet_stream.mrd.wire.connection import Connection
 from chpnet_stream.options import ReconstructionOptions
 from chpnet_stream.streaming.current import CURRENT_SCAN
@@ -128,6 +129,7 @@ class Scan:
         import torch
 
         torch.get_num_threads()  # a new thread takes over the number only by asking for it
+        self.watch.change(options)
         handler: Any
         if self.kind == "images":
             from chpnet_stream.streaming.images import ImageHandler
@@ -135,15 +137,20 @@ class Scan:
             handler = ImageHandler(options, self._enhancer, self.watch)
             self.watch.live.metrics = handler.metrics
             return handler
+        from chpnet_stream.network.weights import find_model
         from chpnet_stream.session import Session
         from chpnet_stream.streaming.acquisitions import AcquisitionHandler
         from chpnet_stream.streaming.buffers import BufferHandler
 
-        engine = None
+        engine, missing = None, ""
         with self.turn():
             if options.method == "chpnet":
-                engine = self.engines.get(options.model, options.engine, options.precision)
-            session = Session(self.connection.header, options, engine)
+                find_model(options.model)  # an unknown name is an error; what is damaged is none
+                engine, missing = load_or_explain(
+                    lambda: self.engines.get(options.model, options.engine, options.precision),
+                    options.on_error,
+                )
+            session = Session(self.connection.header, options, engine, missing)
         session.turn = self.turn
         self.watch.live.metrics = session.metrics
         kind = AcquisitionHandler if self.kind == "acquisitions" else BufferHandler

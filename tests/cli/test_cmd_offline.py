@@ -320,8 +320,17 @@ def test_a_damaged_model(scan: Path, tmp_path: Path, capsys) -> None:
     content[-1] ^= 1
     weights.write_bytes(content)
     words = ["-o", tmp_path / "out.h5", "--model", card, "--engine", "pytorch"]
-    assert offline(scan, *words) == 2
+    assert offline(scan, *words, "--on-error", "error") == 2
     refused(capsys, "expected SHA-256 .*found .*damaged")
+    assert not (tmp_path / "out.h5").exists()
+    assert offline(scan, *words) == 0
+    told = capsys.readouterr().err
+    assert re.search("warning: the network could not be loaded .*SHA-256", told)
+    with ismrmrd.Dataset(str(tmp_path / "out.h5"), "dataset", mode="r") as dataset:
+        meta = dataset.read_image("image_1", 0).meta
+    assert meta["ChpnetMethod"] == "cg-sense"
+    assert re.match("engine not loaded: .*SHA-256", meta["ChpnetFallback"])
+    (tmp_path / "out.h5").unlink()
     card.write_text("{")
     assert offline(scan, *words) == 2
     refused(capsys, "expected a model card of format 1, found")

@@ -45,7 +45,7 @@ class FixedPool(EnginePool):
         super().__init__()
         self.engine = engine
 
-    def get(self, model: str, engine: str) -> Engine:
+    def get(self, model: str, engine: str, precision: str = "auto") -> Engine:
         return self.engine
 
 
