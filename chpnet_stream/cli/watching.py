@@ -13,6 +13,9 @@ import click
 from chpnet_stream.cli.bundle import bundled
 
 if TYPE_CHECKING:
+    from chpnet_stream.dashboard.prometheus import ScanMetrics
+    from chpnet_stream.dashboard.server import DashboardServer
+    from chpnet_stream.dashboard.store import ScanStore
     from chpnet_stream.streaming.observer import Observers, ScanObserver
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -58,7 +61,8 @@ class Watching:
 
         logger = logging.getLogger("chpnet_stream")
         watchers: list[ScanObserver] = []
-        page = None
+        page: DashboardServer | None = None
+        shown: list[ScanMetrics | ScanStore] = []
         if self.summary is not None:
             from chpnet_stream.dashboard.summaries import ScanSummaries
 
@@ -66,19 +70,18 @@ class Watching:
                 ScanSummaries(self.summary, self.summary_keep, show_patient=self.show_patient)
             )
         if self.dashboard is not None:
-            page, more = self._dashboard(command)
-            watchers += more
+            page, shown = self._dashboard(command)
+            watchers += shown
         if not watchers:
             yield None
             return
         observers = Observers(watchers)
-        for watcher in watchers:
-            if hasattr(watcher, "observers"):
-                watcher.observers = observers
+        for each in shown:
+            each.observers = observers  # to tell what they had no time for
         if page is not None:
             page.start()
-            shown = f"{page.url}?token={page.token}" if page.token_made else page.url
-            logger.info("live view at %s, metrics at %smetrics", shown, page.url)
+            url = f"{page.url}?token={page.token}" if page.token_made else page.url
+            logger.info("live view at %s, metrics at %smetrics", url, page.url)
         try:
             yield observers
         finally:
@@ -86,7 +89,7 @@ class Watching:
             if page is not None:
                 page.close()
 
-    def _dashboard(self, command: str) -> tuple[Any, list[Any]]:
+    def _dashboard(self, command: str) -> tuple[DashboardServer, list[ScanMetrics | ScanStore]]:
         """The server of the live view, and what observes for it."""
         import os
 

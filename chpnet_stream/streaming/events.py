@@ -65,7 +65,10 @@ class ScanOpened:
 
 @dataclass(frozen=True)
 class ScanStarted:
-    """The header was read; whether the scan can be done is looked at next."""
+    """The header was read; whether the scan can be done is looked at next.
+
+    Told again where a client changes its options behind the header.
+    """
 
     live: LiveScan
     header: ScanHeader

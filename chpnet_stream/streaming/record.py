@@ -125,7 +125,7 @@ class ScanRecord:
 
     def _start(self, event: ScanStarted) -> None:
         self.outcome = "running"
-        self._started_at = time.time()
+        self._started_at = self._started_at or time.time()
         self._header = header_view(event.header)
         self._expected = expected_counts(event.header)
         self._options = event.options.model_dump()

@@ -57,6 +57,7 @@ class ScanWatch:
     def __init__(self, name: str = "", kind: str = "", observers: Observers | None = None) -> None:
         self.live = LiveScan(new_scan_id(), name, kind, time.time())
         self.deadline_ms = 0.0
+        self._started: ScanStarted | None = None
         self._observers = observers
         self._opened_at = time.monotonic()
 
@@ -67,7 +68,14 @@ class ScanWatch:
     def start(self, header: ScanHeader, options: ReconstructionOptions) -> None:
         """The scan's header was read."""
         self.deadline_ms = options.deadline_ms
-        self._emit(ScanStarted(self.live, header, options))
+        self._started = ScanStarted(self.live, header, options)
+        self._emit(self._started)
+
+    def change(self, options: ReconstructionOptions) -> None:
+        """These options hold from here on; told where they are others than at the start."""
+        self.deadline_ms = options.deadline_ms
+        if self._started is not None and self._started.options != options:
+            self.start(self._started.header, options)
 
     def came(self, item: Any) -> None:
         """An item was read from the peer; on the reading thread."""

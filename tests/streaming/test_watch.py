@@ -199,6 +199,21 @@ def test_observers_that_fail_or_hang_change_nothing(small_scan: Path) -> None:
     stuck.set()
 
 
+def test_options_that_change_behind_the_header_are_told_and_heeded() -> None:
+    recorder = Recorder()
+    observers = Observers([recorder])
+    watch = ScanWatch("me", "acquisitions", observers)
+    first, second = ReconstructionOptions(), ReconstructionOptions(deadline_ms=1)
+    watch.start(None, first)  # type: ignore[arg-type]
+    watch.change(first)
+    watch.change(second)
+    list(watch.images(list_of_images(1), time.monotonic() - 1))
+    assert observers.flush()
+    started = [e.options for e in recorder.events if isinstance(e, ScanStarted)]
+    assert started == [first, second]
+    assert [e.deadline_ms for e in recorder.events if isinstance(e, DeadlineMissed)] == [1.0]
+
+
 def test_an_image_that_cannot_be_shown_is_sent_all_the_same(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
