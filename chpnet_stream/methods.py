@@ -38,6 +38,7 @@ class Reconstruction:
         milliseconds: Time of every step.
         notes: Steps for the image's processing history.
         baseline: The conventional image of the same slice, where it was asked for.
+        mark: What is wrong with the data themselves; empty where nothing was noticed.
     """
 
     image: np.ndarray
@@ -49,3 +50,4 @@ class Reconstruction:
     milliseconds: dict[str, float]
     notes: tuple[str, ...]
     baseline: Reconstruction | None = None
+    mark: str = ""

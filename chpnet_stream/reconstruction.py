@@ -70,6 +70,7 @@ class _Job:
     work: _Work | None = None
     reasons: list[str] = field(default_factory=list)
     stop: threading.Event | None = None
+    mark: str = ""
 
 
 class SliceReconstructor:
@@ -262,6 +263,7 @@ class SliceReconstructor:
             coils,
             job.clock.milliseconds,
             (*notes, name),
+            mark=job.mark,
         )
 
     def grow(self, growing: GrowingSlice) -> None:
@@ -376,6 +378,7 @@ class SliceReconstructor:
             card.gate,
         )
         job.clock.lap("checks")
+        job.mark = quality.mark
         if self.judged is not None:
             self.judged(quality)
         if quality.problem is not None:

@@ -271,6 +271,8 @@ class Session:
         comments = ["for research use"]
         if result.fallback is not None:
             comments.append(f"{result.method} instead of {result.wanted}: {result.fallback}")
+        if result.mark:
+            comments.append(f"check the data: {result.mark}")
         if not data.complete:
             comments.append(f"incomplete slice, {data.missing_lines} lines missing")
         made = image_from_slice(
@@ -314,6 +316,7 @@ class Session:
             "ChpnetEngine": self.engine.name if self.engine and by_network else None,
             "ChpnetDataConsistencyResidual": None if residual is None else f"{residual:.5f}",
             "ChpnetFallback": result.fallback,
+            "ChpnetDataMark": result.mark or None,
             "ChpnetLatencyMs": f"{image.latency_ms:.2f}",
             "ChpnetNoiseLevel": self.reconstructor.calibration.noise_source,
             "ChpnetScale": None if self.options.scale == 1 else self.options.scale,

@@ -1,5 +1,6 @@
 """Every method on simulated scans, and what happens when one of them fails."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,11 @@ from chpnet_stream.errors import (
 )
 from chpnet_stream.methods import LADDERS, METHODS
 from chpnet_stream.mrd.files import ScanFile
+from chpnet_stream.options import ReconstructionOptions
 from chpnet_stream.reconstruction import SliceReconstructor
 from chpnet_stream.scan.noise import NoiseScan
 from chpnet_stream.scan.slices import Slice, SliceAssembler
+from chpnet_stream.session import Session
 from tests.sessions import FaultyEngine, decibels, quiet_engine, run, simulated
 
 CASES = {  # options, lowest PSNR of CG-SENSE, images, coils after compression
@@ -317,6 +320,24 @@ def test_a_slice_cut_off_before_the_centre_is_no_crash(small_scan: Path) -> None
     )
     assert [i.result.method for i in images] == ["cg-sense", "rss"]
     assert not images[1].data.complete
+
+
+def test_data_that_contradict_themselves_are_marked(engine: Engine, tmp_path: Path) -> None:
+    path = simulated(tmp_path, slices=1, snr=300.0)
+    session, (image,) = run(path, engine)
+    assert image.result.mark == ""
+    assert "ChpnetDataMark" not in session.to_ismrmrd(image).meta
+    session = Session(session.header, ReconstructionOptions(method="chpnet"), engine)
+    rng = np.random.default_rng(0)
+    session.prepare = lambda data: replace(
+        data, kspace=data.kspace * np.exp(2j * rng.standard_normal((64, 1))).astype(np.complex64)
+    )
+    with ScanFile(path) as scan:
+        (image,) = session.images(scan.acquisitions())
+    assert image.result.mark.startswith("the conventional image misses the data by ")
+    meta = session.to_ismrmrd(image).meta
+    assert meta["ChpnetDataMark"] == image.result.mark
+    assert f"check the data: {image.result.mark}" in meta["ImageComments"]
 
 
 def test_bad_pixels_are_never_sent(small_scan: Path) -> None:
