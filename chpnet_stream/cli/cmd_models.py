@@ -9,6 +9,7 @@ import click
 from chpnet_stream.cli.formatter import show, show_list, text_of
 
 if TYPE_CHECKING:
+    from chpnet_stream.network.card import PlanRecord
     from chpnet_stream.network.weights import Model
 
 COLUMNS = ("name", "task", "parameters", "gmac_320", "metrics", "checksum", "size_mb", "files")
@@ -72,7 +73,7 @@ def _record(name: str, verify: bool) -> dict[str, Any]:
 
 def _files(model: Model, verify: bool) -> dict[str, Any]:
     """Size on disk and the state of the files; checksums are computed with `verify` only."""
-    paths = [model.weights, *(model.onnx(i) for i in range(len(model.card.onnx_sha256)))]
+    paths = list(model.files())
     missing = [path.name for path in paths if not path.is_file()]
     size = sum(path.stat().st_size for path in paths if path.is_file())
     fault = _fault(model) if verify else None
@@ -131,10 +132,20 @@ def _show_card(model: Model, verify: bool, as_json: bool) -> None:
         "licence": card.licence,
         "weights SHA-256": card.weights_sha256,
         "ONNX SHA-256": list(card.onnx_sha256),
+        "int8 SHA-256": list(card.int8_sha256),
+        "plans": [_plan(record) for record in card.plans],
         "size_mb": files["size_mb"],
         "files": files["files"],
     }
     show(rows, title=f"Model {card.name}")
+
+
+def _plan(record: PlanRecord) -> str:
+    """Plans in one line: what they run on, and what they cost."""
+    return (
+        f"{record.package} {record.version}, {record.target}, {record.precision}, "
+        f"{' '.join(record.shapes)}: {text_of(record.parity)}, measured on {record.measured_on}"
+    )
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> list[str]:

@@ -99,7 +99,7 @@ def command(
     )
     model = find_model(path)
     model.verify()
-    files = [path, model.weights, *(model.onnx(i) for i in range(len(model.card.onnx_sha256)))]
+    files = [path, *model.files()]
     rows: dict[str, Any] = {
         "card": str(path),
         "name": model.card.name,

@@ -1,0 +1,24 @@
+import pytest
+
+from chpnet_stream.engines.processor import has_bfloat16
+
+
+@pytest.mark.parametrize(
+    ("text", "has"),
+    [
+        ("processor : 0\nflags\t\t: fpu avx512f avx512_bf16 avx512_vnni\n", True),
+        ("flags\t\t: fpu amx_bf16 amx_tile\n", True),
+        ("flags\t\t: fpu avx2 fma\n", False),
+        ("Features\t: fp asimd bf16\n", True),
+        ("Features\t: fp asimd\n", False),
+        ("model name : avx512_bf16\n", False),
+        ("", False),
+    ],
+)
+def test_what_linux_says(tmp_path, text, has):
+    (tmp_path / "cpuinfo").write_text(text)
+    assert has_bfloat16(tmp_path / "cpuinfo") is has
+
+
+def test_nothing_said_is_no(tmp_path):
+    assert has_bfloat16(tmp_path / "missing") is False
