@@ -10,6 +10,7 @@ import ismrmrd
 import numpy as np
 import pytest
 
+from chpnet_stream.configurations import Configuration
 from chpnet_stream.errors import (
     ConfigurationError,
     InconsistentScanError,
@@ -219,3 +220,35 @@ def test_noise_covariances(tmp_path: Path, scan: Path) -> None:
     assert (noise.dwell_time_us, noise.noise_bandwidth, noise.samples) == (5.0, 0.5, 1000)
     with pytest.raises(NotAnMrdFileError, match="MrdNoiseCovariance"):
         read_noise(scan)
+
+
+def test_a_covariance_stands_for_noise_lines(tmp_path: Path, scan: Path) -> None:
+    items = items_of(scan)
+    is_noise = [isinstance(i, ismrmrd.Acquisition) and i.isFlagSet(19) for i in items]
+    (line,) = (item for item, noise in zip(items, is_noise, strict=True) if noise)
+    path = tmp_path / "noise.mrd"
+    samples = line.data.astype(np.complex128)
+    with mrd.BinaryMrdNoiseCovarianceWriter(str(path)) as writer:
+        writer.write_noise_covariance(
+            mrd.NoiseCovariance(
+                matrix=(samples @ samples.conj().T / (samples.shape[1] - 1)).astype(np.complex64),
+                sample_count=samples.shape[1],
+                noise_dwell_time_us=line.sample_time_us,
+                receiver_noise_bandwidth=0.793,
+            )
+        )
+    wanted = images_in(through(raw(*items), False, False))
+    rest = [item for item, noise in zip(items, is_noise, strict=True) if not noise]
+    stream = BytesStream(raw(*rest))
+    made = MrdScan(Connection(stream, "mrd", one_way=True), defaults={"method": "cg-sense"})
+    made.preset(Configuration(), read_noise(path))
+    made.run()
+    found = images_in(bytes(stream.written))
+    assert len(found) == len(wanted) == 2
+    for image, same in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(image.data, same.data, rtol=1e-3, atol=1e-3)
+        assert image.meta["ChpnetNoiseLevel"] == "noise scan of the covariance file"
+
+
+def images_in(data: bytes) -> list[Any]:
+    return [m for m in messages_in(data) if isinstance(m, ismrmrd.Image)]
