@@ -366,6 +366,25 @@ def test_sizes_are_checked_before_memory_is_taken(name: str) -> None:
     assert not isinstance(found.value, PeerGoneError)
 
 
+def test_a_promise_that_is_not_kept_takes_no_memory() -> None:
+    """Little of it comes: as much memory is taken as has come, and as much again."""
+    import tracemalloc
+
+    data = struct.pack("<HI", 3, 60 * 2**20) + bytes(3 * 2**20)
+    tracemalloc.start()
+    try:
+        with pytest.raises(PeerGoneError, match=r"\(3145728 of 62914560 bytes\)"):
+            read_all(data)
+        assert tracemalloc.get_traced_memory()[1] < 16 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_long_texts_come_whole() -> None:
+    words = bytes(range(256)) * (3 * 2**12 + 1)
+    assert read_all(written(Header(words)))[0].raw == words
+
+
 def test_limits_can_be_set() -> None:
     data = written(Text(b"x" * 2000))
     assert read_all(data)[0].text == "x" * 2000

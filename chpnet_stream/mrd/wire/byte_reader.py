@@ -12,6 +12,8 @@ from chpnet_stream.mrd.wire.byte_stream import ByteStream
 from chpnet_stream.mrd.wire.limits import WireLimits
 
 BUFFER_BYTES = 2**16
+PIECE_BYTES = 2**20
+"""What a message promises beyond this is believed as far as it has come, and as much again."""
 
 
 class ByteReader:
@@ -69,8 +71,13 @@ class ByteReader:
             ProtocolError: They are more than the message may have.
             PeerGoneError: The stream ends before.
         """
-        data = bytearray(self.reserve(size, of))
-        self._read(memoryview(data))
+        self.reserve(size, of)
+        data = bytearray(min(size, PIECE_BYTES))
+        self._read(memoryview(data), 0, size)
+        while (done := len(data)) < size:  # a bytearray is cleared: its memory is taken at once
+            data.extend(bytes(min(size - done, done)))
+            with memoryview(data) as view:
+                self._read(view[done:], done, size)
         return data
 
     def array(self, dtype: Any, shape: tuple[int, ...], of: str = "samples") -> np.ndarray:
@@ -103,7 +110,8 @@ class ByteReader:
         self.position += count
         return count
 
-    def _read(self, view: memoryview) -> None:
+    def _read(self, view: memoryview, before: int = 0, size: int | None = None) -> None:
+        """Fill a view, which begins `before` bytes into something of `size` bytes."""
         wanted = len(view)
         done = 0
         while done < wanted:
@@ -122,8 +130,8 @@ class ByteReader:
             if n == 0:
                 raise PeerGoneError(
                     f"the stream ended at byte {self.position}, in the middle of {self._what} "
-                    f"({done} of {wanted} bytes), expected CLOSE first; the peer died or was "
-                    "stopped"
+                    f"({before + done} of {size or wanted} bytes), expected CLOSE first; the peer "
+                    "died or was stopped"
                 )
             done += n
 
