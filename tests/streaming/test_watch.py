@@ -13,6 +13,7 @@ from chpnet_stream.metrics import SessionMetrics
 from chpnet_stream.mrd.wire.byte_stream import SocketStream
 from chpnet_stream.mrd.wire.connection import Connection
 from chpnet_stream.mrd.wire.messages import Close
+from chpnet_stream.network.weights import MODELS
 from chpnet_stream.options import ReconstructionOptions
 from chpnet_stream.streaming.current import CURRENT_SCAN
 from chpnet_stream.streaming.events import (
@@ -256,3 +257,42 @@ def test_the_threads_of_a_scan_know_its_name(
     events, _ = watched(conversation(small_scan), method="rss")
     assert set(seen) == {events[0].live.scan_id}
     assert CURRENT_SCAN.get() == ""
+
+
+def test_images_that_pass_the_images_gadget_are_told_too() -> None:
+    import numpy as np
+
+    from chpnet_stream.mrd.wire.image_array import ImageArray
+
+    image = list_of_images(1)[0]
+    image.data[...] = np.arange(16, dtype=np.float32).reshape(image.data.shape)
+    image.slice = 3
+    heads = np.empty((2, 1, 1), object)
+    for place in range(2):
+        heads[place, 0, 0] = image.getHead()
+    array = ImageArray(np.zeros((4, 4, 1, 1, 2, 1, 1), np.complex64), heads, [b"", b""])
+    recorder = Recorder()
+    observers = Observers([recorder])
+
+    def serve(sock: socket.socket) -> None:
+        # The model is for k-space: images go on unchanged.
+        defaults = {"model": str(MODELS / "chpnet-rt.json")}
+        connection = Connection(SocketStream(sock))
+        Scan(connection, "images", defaults=defaults, observers=observers).run()
+
+    with SocketPair(serve) as pair:
+        data = greeting(header_xml().encode()) + raw(image, array, Close())
+        answer = exchange(pair.socket, data)
+        pair.thread.join()
+    assert observers.flush()
+    assert pair.error is None
+    one, two = [e for e in recorder.events if isinstance(e, ImageReady)]
+    assert one.pixels is not None
+    assert one.pixels.tobytes() == answer.images[0].data.tobytes()
+    assert one.heads[0].slice == 3
+    assert one.metas[0]["ChpnetMethod"] == "passed on"
+    assert len(two.heads) == len(two.metas) == 2
+    live = one.live
+    assert (live.arrived["images"], live.arrived["image arrays"], live.images) == (1, 1, 2)
+    assert live.metrics is not None
+    assert len(live.metrics.sent_ms) == 2
