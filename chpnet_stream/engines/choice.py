@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 
 from chpnet_stream.engines.allowed import PLAN_ENGINES, PRECISIONS, check_allowed
-from chpnet_stream.engines.engine import Engine
+from chpnet_stream.engines.engine import Engine, first_line
 from chpnet_stream.engines.processor import has_bfloat16
 from chpnet_stream.errors import ConfigurationError, EngineError
 from chpnet_stream.near import hint
@@ -16,6 +16,9 @@ from chpnet_stream.network.weights import Model
 
 EngineName = Literal["auto", "onnx", "openvino", "pytorch", "tensorrt", "tensorrt-rtx"]
 ENGINES: tuple[str, ...] = get_args(EngineName)
+
+FOREIGN = (RuntimeError, AttributeError, TypeError, OSError)
+"""What a TensorRT of another version, its libraries or the GPU raise."""
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +106,8 @@ def _on_gpu(model: Model, device: torch.device, precision: str) -> Engine:
             return TensorRTEngine(model, device, package=name, precision=wanted, build=False)
         except (EngineError, ConfigurationError) as error:
             logger.info("%s", error)
+        except FOREIGN as error:
+            logger.warning("%s; another engine is used", _reason(name, error))
     if precision not in ("auto", "fp32"):
         raise EngineError(
             f"expected plans of precision {precision} for engine auto on a GPU, found none; make "
@@ -117,19 +122,29 @@ def _with_plans(name: str, model: Model, device: torch.device, precision: str) -
 
     try:
         return TensorRTEngine(model, device, package=name, precision=_plan_precision(precision))
-    except EngineError as error:
+    except ConfigurationError as error:
+        if precision != "auto":
+            raise
         reason = str(error)
+    except (EngineError, *FOREIGN) as error:
+        reason = _reason(name, error)
     other: Engine | None = None
     if device.type == "cuda":
         try:
             other = _named("pytorch", model, device, "fp32")
         except (EngineError, RuntimeError) as error:
-            reason += f"; {error}"
+            reason += f"; {first_line(error)}"
     if other is None:
         other = _on_cpu(model, "fp32")
     other.name = f"{other.name} (instead of {name})"
     logger.warning("%s; %s is used instead", reason, other.name)
     return other
+
+
+def _reason(name: str, error: Exception) -> str:
+    if isinstance(error, EngineError):
+        return str(error)
+    return f"{name}: {type(error).__name__}: {first_line(error)}"
 
 
 def _plan_precision(precision: str) -> str:

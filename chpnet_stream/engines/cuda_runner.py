@@ -42,6 +42,8 @@ class CudaRunner:
         self.device = device
         self.record = record
         self.stream = torch.cuda.Stream(device)
+        # For the whole process: float32 convolutions mean float32 here, as on a CPU.
+        torch.backends.cudnn.allow_tf32 = False
         self._recorded: _Recorded | None = None
         self._last: tuple[Any, ...] | None = None
         self._lock = threading.Lock()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from chpnet_stream.engines.plan_key import PlanShape, PlanShapes
 from chpnet_stream.engines.plan_store import write_whole
 from chpnet_stream.engines.tensorrt_package import TensorRTPackage
 from chpnet_stream.errors import EngineError
+
+logger = logging.getLogger(__name__)
 
 
 class PlanBuilder:
@@ -116,8 +119,11 @@ class PlanBuilder:
         if self.timings is None or cache is None:
             return
         content = bytes(cache.serialize())
-        self.timings.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_whole(self.timings, content)
+        try:
+            self.timings.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_whole(self.timings, content)
+        except OSError as error:
+            logger.warning("%s: times of kernels can't be kept: %s", self.timings, error.strerror)
 
 
 def _strongly_typed(trt: Any) -> int:

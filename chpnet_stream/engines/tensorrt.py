@@ -19,7 +19,7 @@ from chpnet_stream.engines.plan_key import PlanKey, PlanShapes
 from chpnet_stream.engines.plan_store import PlanStore, plan_cache, write_whole
 from chpnet_stream.engines.pytorch import PyTorchEngine
 from chpnet_stream.engines.tensorrt_package import TensorRTPackage, load_package
-from chpnet_stream.errors import EngineError
+from chpnet_stream.errors import EngineError, OutputError
 from chpnet_stream.network.chpnet import Student
 from chpnet_stream.network.weights import Model, load_student
 
@@ -60,7 +60,7 @@ def find_plans(model: Model, key: PlanKey, cache: Path | None = None) -> list[by
     """
     for record in model.card.plans:
         if record.key == key.digest:
-            stem = next(iter(record.files)).rpartition(".0.plan")[0]
+            stem = next(iter(record.files), "").rpartition(".0.plan")[0]
             found = PlanStore(model.folder).read(key, stem)
             if found is not None:
                 return found
@@ -197,7 +197,10 @@ class TensorRTEngine:
         )
         with torch.cuda.device(self.device):
             plans = build_plans(self.model, builder, self.precision)
-        PlanStore(cache).write(key, plans)
+        try:
+            PlanStore(cache).write(key, plans)
+        except OutputError as error:
+            logger.warning("%s; they are made again at the next start", error)
         return plans
 
     def _load(self, student: Student, plans: list[bytes], key: PlanKey, cache: Path) -> None:

@@ -208,3 +208,26 @@ def test_failure_of_a_run_is_one_line(tiny_model, name):
 def test_errors_without_words_are_named_by_their_class():
     assert first_line(RuntimeError()) == "RuntimeError"
     assert first_line(RuntimeError("\n one\ntwo")) == "one"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("raise OSError('libnvinfer.so.10: cannot open shared object file')", "libnvinfer.so.10"),
+        ("class ILogger: pass\n__version__ = '8.5.3'", "expected version 10 or newer, found 8.5.3"),
+        ("__version__ = '10.0'", "has no attribute 'ILogger'"),
+    ],
+    ids=["no library", "old", "another module"],
+)
+def test_packages_that_can_not_be_used_are_told(
+    tiny_model, tmp_path, monkeypatch, caplog, text, says
+):
+    (tmp_path / "tensorrt.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    with caplog.at_level(logging.WARNING):
+        engine = make_engine("tensorrt", find_model(tiny_model()), CPU)
+    assert engine.name == "onnx-cpu (instead of tensorrt)"
+    (record,) = caplog.records
+    assert says in record.getMessage()
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
