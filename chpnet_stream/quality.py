@@ -68,6 +68,8 @@ class Quality:
         local: The same as `misfit`, of the block of pixels where it is largest.
         change: Change between the two images by spatial frequency (`BANDS`), in the same units.
         inconsistency: CG-SENSE's own distance from the data, in units of what noise explains.
+        overstated: Least noise that CG-SENSE's image must leave in the data, by the noise scan, in
+            units of what it left: above one, the network was told of more noise than there is.
         problem: None, or what kind of fault forbids to send the image.
         detail: The same in words.
         mark: What is wrong with the data, and so with every image of them; empty where nothing is.
@@ -81,6 +83,7 @@ class Quality:
     local: float = math.nan
     change: tuple[float, ...] = ()
     inconsistency: float = math.nan
+    overstated: float = math.nan
     problem: str | None = None
     detail: str = ""
     mark: str = ""
@@ -182,6 +185,7 @@ def _measure(
         local=_largest_block(gap, energy, noise),
         change=_change(image - baseline, baseline, noise, pixels),
         inconsistency=_root(usual**2 * data_energy, expected),
+        overstated=_root(max(noise.energy - freedom, 0.0), usual**2 * data_energy),
     )
 
 
@@ -215,6 +219,7 @@ CHECKS = (
     ("misfit", "misses the data", "the network's image misses the data"),
     ("brightness", "wrong scale", "the network's image is too bright or too dark"),
     ("local", "misses the data", "a part of the network's image misses the data"),
+    ("overstated", "wrong noise level", "the noise scan exceeds the noise of the data"),
 )
 
 

@@ -186,12 +186,25 @@ def test_what_the_data_cannot_see_is_seen_in_the_change() -> None:
 
 def test_every_limit_is_kept() -> None:
     """Each of them refuses alone what the others let pass."""
-    good = Quality(0.1, 0.1, 1.0, 0.5, 0.5, 0.5, (0.5, 0.5, 0.5, 0.5), 0.5)
+    good = Quality(0.1, 0.1, 1.0, 0.5, 0.5, 0.5, (0.5, 0.5, 0.5, 0.5), 0.5, 0.5)
     limits = GateLimits(
-        energy=1.5, misfit=1, brightness=1, local=1, change=(1, 1, 1, 1), inconsistency=1
+        energy=1.5,
+        misfit=1,
+        brightness=1,
+        local=1,
+        overstated=1,
+        change=(1, 1, 1, 1),
+        inconsistency=1,
     )
     assert problem_of(good, limits) == (None, "")
-    bad = {"energy_ratio": 2.0, "misfit": 1.1, "brightness": 1.1, "local": 1.1, "residual": 1.1}
+    bad = {
+        "energy_ratio": 2.0,
+        "misfit": 1.1,
+        "brightness": 1.1,
+        "local": 1.1,
+        "residual": 1.1,
+        "overstated": 1.1,
+    }
     for name, value in bad.items():
         for worse in (value, math.nan):
             assert problem_of(Quality(**{**vars(good), name: worse}), limits)[0] is not None
@@ -210,6 +223,20 @@ def test_data_that_contradict_themselves_are_marked_not_refused() -> None:
     assert found.problem is None
     assert "misses the data" in found.mark
     assert "motion, spikes" in found.mark
+
+
+def test_a_noise_scan_that_promises_too_much_is_found_out() -> None:
+    case = Case(noise=0.1)
+    found = case.check(case.image)
+    assert found.problem is None
+    assert found.overstated <= 1.1  # the residual of the best fit is the least there is
+    case.noise = Noise(100 * case.noise.variance, case.noise.samples, case.noise.share)
+    found = case.check(case.image)
+    assert found.problem == "wrong noise level"
+    assert found.overstated > 5
+    one_coil = Noise(case.noise.variance, SIZE**2, 1.0)  # as many samples as pixels: nobody knows
+    case.noise = one_coil
+    assert case.check(case.image).overstated == 0.0
 
 
 def test_what_has_nothing_to_do_with_the_data_never_passes() -> None:

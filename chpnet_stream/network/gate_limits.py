@@ -20,6 +20,7 @@ class GateLimits(BaseModel):
         misfit: How much further than CG-SENSE's from the data.
         brightness: Misfit that another brightness would mend.
         local: Misfit in one block of pixels.
+        overstated: Noise by the noise scan beside what the data have.
         change: Change from CG-SENSE's image in every band of `BANDS`.
         inconsistency: CG-SENSE's own distance from the data; beyond, images are only marked.
         slices: Good slices that the limits were set by; 0 for the defaults.
@@ -33,6 +34,7 @@ class GateLimits(BaseModel):
     misfit: float = Field(3.0, gt=0)
     brightness: float = Field(2.0, gt=0)
     local: float = Field(20.0, gt=0)
+    overstated: float = Field(4.0, gt=0)
     change: tuple[float, float, float, float] = (10.0, 10.0, 10.0, 10.0)
     inconsistency: float = Field(4.0, gt=0)
     slices: int = Field(0, ge=0)

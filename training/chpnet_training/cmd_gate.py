@@ -15,7 +15,7 @@ from chpnet_training.options import data_option
 @data_option
 @click.option(
     "--slices",
-    type=click.IntRange(100),
+    type=click.IntRange(20),
     default=1500,
     show_default=True,
     help="Simulated slices of the training split that set the limits.",
@@ -31,7 +31,7 @@ from chpnet_training.options import data_option
 @click.option(
     "--margin",
     type=click.FloatRange(1.0),
-    default=1.25,
+    default=1.5,
     show_default=True,
     help="From the largest value of a good slice to the limit.",
 )

@@ -17,8 +17,9 @@ from chpnet_stream.quality import Quality, problem_of
 from chpnet_training.bank import SourceBank
 from chpnet_training.gate_scans import EVERY, LARGE, SCANS, GateScan, Judged, draw_scan, judge
 
-LIMITED = ("energy_ratio", "misfit", "brightness", "local", "inconsistency")
-MARGIN = 1.25
+LIMITED = ("energy_ratio", "misfit", "brightness", "local", "inconsistency", "overstated")
+MARGIN = 1.5
+"""From the largest finding of a good scan to the limit."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,8 @@ def set_limits(found: Sequence[Quality], *, margin: float = MARGIN, data: str = 
         brightness=values[2],
         local=values[3],
         inconsistency=values[4],
-        change=(values[5], values[6], values[7], values[8]),
+        overstated=values[5],
+        change=(values[6], values[7], values[8], values[9]),
         slices=len(found),
         margin=margin,
         data=data[:12],
