@@ -387,6 +387,7 @@ class SliceReconstructor:
 
     def _root_sum_of_squares(self, job: _Job) -> Tensor:
         """On the CPU whatever the device: what is left when a GPU fails."""
+        job.clock.device = torch.device("cpu")  # a GPU that fails is not even to be waited for
         kspace = torch.from_numpy(job.data.kspace)
         try:
             whitening = self.calibration.whitening(job.data)

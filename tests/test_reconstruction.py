@@ -222,6 +222,31 @@ def test_without_network_and_cg_sense_there_is_the_root_sum_of_squares(
     assert caplog.records[0].exc_info is not None
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU that does not fail")
+def test_a_gpu_that_is_gone_costs_no_slice(small_scan: Path) -> None:
+    """Whatever is asked of it raises, the wait of the clock for its work too."""
+    noise, slices = slices_of(small_scan)
+    _, expected = run(small_scan, method="rss")
+    gone = torch.device("cuda")
+    with pytest.raises(Exception, match="CUDA"):
+        torch.cuda.synchronize(gone)
+    reconstruct = SliceReconstructor(noise, None, method="cg-sense", device=gone)
+    for data, wanted in zip(slices, expected, strict=True):
+        result = reconstruct(data)
+        assert result.method == "rss"
+        assert "CUDA" in result.fallback
+        np.testing.assert_array_equal(result.image, wanted.result.image)
+
+
+@pytest.mark.parametrize("unit", [1e-25, 1e30])
+def test_samples_at_the_ends_of_their_range_give_an_image(unit: float, small_scan: Path) -> None:
+    noise, slices = slices_of(small_scan)
+    plain = SliceReconstructor(noise, None, method="rss")(slices[0]).image
+    slices[0].kspace = (slices[0].kspace * unit).astype(np.complex64)
+    found = SliceReconstructor(noise, None, method="rss")(slices[0]).image
+    np.testing.assert_allclose(found, plain * unit, rtol=1e-4, atol=1e-4 * unit * plain.max())
+
+
 def empty(data: Slice) -> Slice:
     data.kspace[:] = 0
     data.calibration[:] = 0
