@@ -110,9 +110,9 @@ SETTINGS = {
         Setting(
             "on_error",
             "fallback",
-            "When the network can't be loaded, fails on a slice, or its image on a check. fallback: "
-            "the conventional image goes out. baseline-only: conventional images from there on. error: "
-            "the scan ends with an error.",
+            "When the network can't be loaded, fails on a slice, or its image on a check. "
+            "fallback: the conventional image goes out. baseline-only: conventional images from "
+            "there on. error: the scan ends with an error.",
             note="The images gadget sends interpolated images instead of conventional ones; "
             "without a model it passes images on unchanged, or with error ends the scan.",
             choices=("fallback", "error", "baseline-only"),
