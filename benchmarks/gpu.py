@@ -27,7 +27,7 @@ from chpnet_stream.engines.pytorch import PyTorchEngine
 from chpnet_stream.errors import ChpnetError
 from chpnet_stream.network.weights import DEFAULT_MODEL, Model, find_model
 from chpnet_stream.reconstruction import SliceReconstructor
-from chpnet_training.parity import measure_parity, simulated_examples
+from chpnet_training.parity import measure_parity, reference_images, simulated_examples
 
 Make = Callable[[Model, torch.device], Engine]
 
@@ -115,6 +115,7 @@ def _case(
 ) -> list[dict[str, Any]]:
     scan = ScanBytes(case)
     examples = simulated_examples("kspace", options.slices, matrix=options.matrix)
+    references = reference_images(model, examples)
     table = ON_GPU if device.type == "cuda" else ON_CPU
     rows: list[dict[str, Any]] = []
     for label in options.engines or table:
@@ -125,7 +126,7 @@ def _case(
             engine = table[label](model, device)
             row["load s"] = time.perf_counter() - begin
             row |= _measured(engine, scan, options)
-            report = measure_parity(model, engine, examples)
+            report = measure_parity(model, engine, examples, references=references)
             row |= {"output dB": report.output_db, "lost dB": report.loss_db, "note": ""}
         except (ChpnetError, RuntimeError) as error:
             row["note"] = f"not run: {next(iter(str(error).splitlines()), type(error).__name__)}"

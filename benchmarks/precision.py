@@ -37,6 +37,7 @@ from chpnet_training.parity import (
     Example,
     measure_parity,
     measured_examples,
+    reference_images,
     simulated_examples,
 )
 from chpnet_training.quantize import quantize_model
@@ -54,7 +55,7 @@ MAKE = {
 
 
 def main() -> None:
-    """Run by `make bench`."""
+    """See the module."""
     parser = argparse.ArgumentParser(description=__doc__)
     shared = os.environ.get("CHPNET_SHARED_DATA", str(CHECKOUT.parent / "shared" / "data"))
     parser.add_argument("--model", default=DEFAULT_MODEL, help="installed model or card")
@@ -79,10 +80,9 @@ def main() -> None:
             except EngineError as error:
                 print(f"precision: {error}")
         times = _times(engines, options)
-        rows = [
-            _row(model, kind, engine, times, simulated, measured)
-            for kind, engine in engines.items()
-        ]
+        print("precision: float64 references")
+        examples = [(part, reference_images(model, part)) for part in (simulated, measured)]
+        rows = [_row(model, kind, engine, times, examples) for kind, engine in engines.items()]
     load = os.getloadavg()[0]
     write(options.out, _text(model, rows, options, len(measured), load))
 
@@ -125,12 +125,15 @@ def _row(
     kind: tuple[str, str],
     engine: Engine,
     times: dict[tuple[str, str], float],
-    simulated: Sequence[Example],
-    measured: Sequence[Example],
+    examples: Sequence[tuple[list[Example], list[torch.Tensor]]],
 ) -> dict[str, Any]:
     print(f"precision: {engine.name}")
-    heads = measure_parity(model, engine, simulated)
-    brain = measure_parity(model, engine, measured) if measured else None
+    heads, brain = (
+        measure_parity(model, engine, part, references=references) if part else None
+        for part, references in examples
+    )
+    if heads is None:
+        raise SystemExit("precision: expected at least one simulated slice (--slices)")
     return {
         "engine": kind[0],
         "precision": kind[1],

@@ -90,6 +90,7 @@ def measure_parity(
     engine: Engine,
     examples: Sequence[Example],
     progress: Callable[[int, int], None] | None = None,
+    references: Sequence[Tensor] | None = None,
 ) -> Parity:
     """Compare an engine with the float64 reference in PyTorch on the CPU.
 
@@ -98,21 +99,22 @@ def measure_parity(
         engine: The engine in question.
         examples: Problems on the CPU, float32.
         progress: Called with the images done and in all.
+        references: `reference_images` of the examples, where there are several engines.
     """
-    exact = PyTorchEngine(model, torch.device("cpu"), torch.float64)
-    outputs, losses, references = [], [], []
-    for number, example in enumerate(examples):
-        expected = exact.run(mapped(example.problem, _double))
+    if references is None:
+        references = reference_images(model, examples)
+    outputs, losses, qualities = [], [], []
+    for number, (example, expected) in enumerate(zip(examples, references, strict=True)):
         problem = mapped(example.problem, lambda tensor: tensor.to(engine.device))
         found = engine.run(problem).cpu().double()
         target = example.target.double()
         reference = psnr_of(expected, target)
         outputs.append(psnr_of(found, expected))
-        references.append(reference)
+        qualities.append(reference)
         losses.append(reference - psnr_of(found, target))
         if progress is not None:
             progress(number + 1, len(examples))
-    output, loss, reference = (torch.cat(parts) for parts in (outputs, losses, references))
+    output, loss, reference = (torch.cat(parts) for parts in (outputs, losses, qualities))
     return Parity(
         len(output),
         float(output.min()),
@@ -121,6 +123,12 @@ def measure_parity(
         float(loss.max()),
         float(reference.mean()),
     )
+
+
+def reference_images(model: Model, examples: Sequence[Example]) -> list[Tensor]:
+    """Images of the float64 reference, `batch channels y x`."""
+    exact = PyTorchEngine(model, torch.device("cpu"), torch.float64)
+    return [exact.run(mapped(example.problem, _double)) for example in examples]
 
 
 def refuse(parity: Parity, precision: str, tolerance: float | None = None) -> None:
