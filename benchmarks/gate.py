@@ -177,7 +177,7 @@ def table(found: dict[str, list[Finding]], limits: GateLimits, bank: SourceBank,
     bad_alarms = sum(harmful(f) for f in alarms)
     scores = [score(f, limits) for f in good]
     lost = sum("lost" in f for rows in found.values() for f in rows)
-    harm = [f for c in CASES if c.group == "network" for f in found[c.name] if harmful(f)]
+    harm = [f for c in _tried(found, "network") for f in found[c.name] if harmful(f)]
     parts = [
         "# The quality gate in numbers\n",
         "Written by `python benchmarks/gate.py --data DATA`. "
@@ -210,9 +210,14 @@ def table(found: dict[str, list[Finding]], limits: GateLimits, bank: SourceBank,
         "scale": "Scales",
     }
     for group, title in titles.items():
-        rows = [_row(c, found[c.name], limits, scores) for c in CASES if c.group == group]
-        parts += [f"### {title}\n", markdown_table(rows, DIGITS) + "\n"]
+        rows = [_row(c, found[c.name], limits, scores) for c in _tried(found, group)]
+        if rows:
+            parts += [f"### {title}\n", markdown_table(rows, DIGITS) + "\n"]
     return "\n".join(parts)
+
+
+def _tried(found: dict[str, list[Finding]], group: str) -> list[Case]:
+    return [case for case in CASES if case.group == group and case.name in found]
 
 
 def _row(case: Case, rows: list[Finding], limits: GateLimits, good: list[float]) -> dict[str, Any]:
@@ -238,7 +243,7 @@ def plot(found: dict[str, list[Finding]], limits: GateLimits, path: Path) -> Non
     from matplotlib import pyplot
 
     good = np.array([score(f, limits) for f in found["good"]])
-    network = [f for c in CASES if c.group == "network" for f in found[c.name]]
+    network = [f for c in _tried(found, "network") for f in found[c.name]]
     curves = {
         f"any faulty network's image worse by {HARM_DB:g} dB": [f for f in network if harmful(f)],
         "any faulty network's image": network,

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.training.tiny import tiny_bank
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -50,3 +52,22 @@ def test_quality_without_data_leaves_the_table(tmp_path):
     done = run("quality.py", "--out", out, CHPNET_SHARED_DATA=str(tmp_path / "none"))
     assert "no raw data" in done.stdout
     assert not out.exists()
+
+
+def test_gate(tmp_path):
+    data = tiny_bank(tmp_path / "data.h5")
+    out, picture = tmp_path / "gate.md", tmp_path / "gate.png"
+    words = ["--data", data, "--good", 3, "--bad", 1, "--groups", "network", "--out", out]
+    words += ["--findings", tmp_path / "findings.json", "--picture", picture]
+    run("gate.py", *words)
+    text = out.read_text()
+    assert "3 simulated slices (seed 2) of 1 pictures" in text
+    for spoilt in ("NaN in one pixel", "image x 0.5", "upside down"):
+        slices, refused, _, harmful, caught, area = numbers(text, f"| {spoilt} |")
+        assert (slices, refused, harmful, caught, area) == (1, 100, 1, 100, 1)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert str(tmp_path) not in text
+    before = out.read_bytes()
+    done = run("gate.py", *words)  # everything is known already
+    assert "gate: good" not in done.stdout
+    assert out.read_bytes() == before
