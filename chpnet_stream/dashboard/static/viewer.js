@@ -219,7 +219,8 @@ export class Viewer {
     setText(tile.label, picture ? label : "");
     for (const side of ["left", "right", "top", "bottom"]) setText(tile.edges[side], picture?.edges[side] ?? "");
     const words = marks.map(([text]) => text).join(", ");
-    setText(tile.flags, width < 330 ? marks.map(([, , short]) => short).join(", ") : words);
+    const short = marks.map(([, , text]) => text);
+    setText(tile.flags, width >= 330 ? words : width >= 150 ? short.join(", ") : short[0] ?? "");
     tile.flags.hidden = !words;
     setText(tile.foot, picture && !against && (!words || width > 330) ? foot(picture, width) : "");
     root.title = words;
