@@ -20,6 +20,12 @@ The noise level is known to some ten per cent, and may be wrong altogether: what
 says so, and nothing is concluded.
 """
 
+LEAST_COMMON = 0.75
+"""Share of the lines, and of the samples along them, that two blocks must have both measured.
+
+Where the lines of every repetition are others, some of them lie beside the calibration lines.
+"""
+
 CENTRE = 4
 """Half width, in samples, of the centre of k-space, where what is smooth in the image shows."""
 
@@ -32,11 +38,13 @@ class CalibrationBlock:
         samples: Complex64 `coils ky kx`, in memory of their own.
         averages: Averages in each of its lines, `ky`.
         shape: Matrix `y x` of the slice.
+        origin: Place of its first sample in the slice, `ky kx`.
     """
 
     samples: np.ndarray
     averages: np.ndarray
     shape: tuple[int, int]
+    origin: tuple[int, int] = (0, 0)
 
     @classmethod
     def of(cls, data: Slice) -> CalibrationBlock:
@@ -58,11 +66,33 @@ class CalibrationBlock:
         centre = columns // 2
         samples = slice(max(centre - half, first), min(centre + half, last))
         block = source[:, rows.start : rows.stop, samples].copy()
-        return cls(block, counts[rows.start : rows.stop].astype(float), (lines, columns))
+        averages = counts[rows.start : rows.stop].astype(float)
+        return cls(block, averages, (lines, columns), (rows.start, samples.start))
 
     def equals(self, other: CalibrationBlock) -> bool:
         """Whether maps of both would be the same."""
-        return self.shape == other.shape and np.array_equal(self.samples, other.samples)
+        return self._places == other._places and np.array_equal(self.samples, other.samples)
+
+    @property
+    def _places(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        return self.shape, self.origin
+
+    def _within(self, first: tuple[int, int], last: tuple[int, int]) -> CalibrationBlock:
+        """The samples of a range of the slice that lies within the block."""
+        y, x = (slice(a - o, b - o) for a, b, o in zip(first, last, self.origin, strict=True))
+        return CalibrationBlock(self.samples[:, y, x], self.averages[y], self.shape, first)
+
+    def _common(self, other: CalibrationBlock) -> tuple[CalibrationBlock, CalibrationBlock] | None:
+        """What both blocks have measured; None where that is too little of one of them."""
+        if self.shape != other.shape or len(self.samples) != len(other.samples):
+            return None
+        ends = [np.add(b.origin, b.samples.shape[1:]) for b in (self, other)]
+        first = int(max(self.origin[0], other.origin[0])), int(max(self.origin[1], other.origin[1]))
+        last = int(min(ends[0][0], ends[1][0])), int(min(ends[0][1], ends[1][1]))
+        most = np.maximum(self.samples.shape[1:], other.samples.shape[1:])
+        if np.any(np.subtract(last, first) < LEAST_COMMON * most):
+            return None
+        return self._within(first, last), other._within(first, last)
 
     def is_noise_from(self, other: CalibrationBlock, whitening: np.ndarray) -> bool:
         """Whether this differs from another by no more than noise, and a complex factor.
@@ -75,14 +105,15 @@ class CalibrationBlock:
             other: Samples of the same position.
             whitening: Matrix `coils coils` behind which noise has unit variance.
         """
-        if self.shape != other.shape or self.samples.shape != other.samples.shape:
+        common = self._common(other)
+        if common is None:
             return False
-        new, old = (np.tensordot(whitening, b.samples, 1) for b in (self, other))
+        new, old = (np.tensordot(whitening, b.samples, 1) for b in common)
         energy = np.vdot(old, old).real
         if energy == 0:
             return False
         factor = np.vdot(old, new) / energy
-        spread = np.sqrt(1 / self.averages + abs(factor) ** 2 / other.averages)  # of every line
+        spread = np.sqrt(1 / common[0].averages + abs(factor) ** 2 / common[1].averages)
         change = (new - factor * old) / spread[:, None]
         mean = np.vdot(change, change).real / change.size
         if not AT_NOISE_LEVEL[0] <= mean <= AT_NOISE_LEVEL[1]:

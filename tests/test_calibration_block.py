@@ -62,6 +62,20 @@ def test_a_wrong_noise_level_proves_nothing() -> None:
     assert not new.is_noise_from(block(np.zeros_like(old.samples)), WHITE)
 
 
+def test_what_both_have_measured_is_compared() -> None:
+    """Undersampled lines beside the calibration lines make the block longer, now and then."""
+    old, new = signal() + noise(0), signal() + noise(1)
+    short = CalibrationBlock(old[:, 2:20, 1:], np.ones(18), (64, 64), (2, 1))
+    long = CalibrationBlock(new, np.ones(LINES), (64, 64))
+    assert long.is_noise_from(short, WHITE)
+    assert short.is_noise_from(long, WHITE)
+    assert not long.equals(short)
+    elsewhere = CalibrationBlock(old[:, 2:20, 1:], np.ones(18), (64, 64), (3, 1))
+    assert not long.is_noise_from(elsewhere, WHITE)  # the same samples at another place
+    less = CalibrationBlock(old[:, 4:20], np.ones(16), (64, 64), (4, 0))
+    assert not long.is_noise_from(less, WHITE)  # two thirds of the lines are too few
+
+
 def test_other_shapes_are_other_calibrations() -> None:
     one = block(signal())
     assert one.equals(block(signal()))
