@@ -60,6 +60,7 @@ format: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/quality.py
+	$(BIN)/python benchmarks/superres.py
 
 soak: $(STAMP)
 	$(BIN)/python benchmarks/soak.py

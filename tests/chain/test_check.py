@@ -13,6 +13,7 @@ from chpnet_stream.chain.model import Distributed, External
 from chpnet_stream.chain.parsing import ChainParser
 from chpnet_stream.chain.report import Report
 from chpnet_stream.mrd.wire.configuration import properties
+from chpnet_stream.network import weights
 from chpnet_stream.network.weights import MODELS
 from tests.chain.chains import SHIPPED, chain, changed, check, external, gadget, shipped
 
@@ -88,7 +89,7 @@ FAULTS = [
     (changed(CARTESIAN, ('"on_error"', '"onerror"')), "did you mean 'on_error'"),
     (changed(CARTESIAN, ('"fallback"', '"falback"')), "did you mean 'fallback'"),
     (changed("chpnet_realtime", ('"150"', '"soon"')), "deadline_ms: found 'soon'"),
-    (chain(external(model="chpnet-tr")), "did you mean 'chpnet-rt'"),
+    (chain(external(model="chpnet-rtt")), "did you mean 'chpnet-rt'"),
     (chain(external(image_type="complex", dtype="uint16")), "expected float32"),
     (
         changed(CARTESIAN, ('<property name="engine"', '<property name="model"')),
@@ -98,10 +99,6 @@ FAULTS = [
     (
         chain(TRIGGER, TO_BUFFER, RECON, SPLIT, external("images", model="chpnet-rt")),
         "for the task 'kspace', expected one for 'superres'",
-    ),
-    (
-        chain(TRIGGER, TO_BUFFER, RECON, external("images", on_error="error"), SPLIT),
-        "with on_error=error the scan ends with an error",
     ),
     # ports
     (changed(CONNECT, ('"18000"', '"180000"')), "from 1 to 65535"),
@@ -154,6 +151,27 @@ FAULTS = [
     (changed(DISTRIBUTED, ('value="slice"', 'value="slize"')), "did you mean 'slice'"),
     (changed(DISTRIBUTED, ("distributor>", "distribution>")), "one <distributor>"),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("properties", "level", "expected"),
+    [
+        ({"on_error": "error"}, "error", "with on_error=error the scan ends with an error"),
+        ({}, "warning", "images go on unchanged"),
+    ],
+)
+def test_no_model_for_images(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    properties: dict[str, str],
+    level: str,
+    expected: str,
+) -> None:
+    """Where somebody has taken it away."""
+    monkeypatch.setattr(weights, "installed_models", lambda: ["chpnet-rt"])
+    text = chain(TRIGGER, TO_BUFFER, RECON, external("images", **properties), SPLIT)
+    found = [f for f in check(tmp_path, text).findings if expected in f.text]
+    assert [f.level for f in found] == [level]
 
 
 @pytest.mark.parametrize(("text", "expected"), FAULTS, ids=[e for _, e in FAULTS])

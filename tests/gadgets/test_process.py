@@ -46,14 +46,18 @@ def test_recorded_scans_give_images(shared_data: Path, name: str) -> None:
     assert isinstance(answer.messages[-1], Close)
     assert answer.errors == []
     if name == "imagearrays":
-        assert [m.data.shape[:2] for m in answer.messages[:-1]] == [(64, 64), (64, 64)]
+        assert [m.data.shape[:2] for m in answer.messages[:-1]] == [(128, 128), (128, 128)]
         assert all(isinstance(m, ImageArray) for m in answer.messages[:-1])
         return
     assert [i.repetition for i in answer.images] == [0, 1]
     for image in answer.images:
-        assert image.data.shape == (1, 1, 64, 64)
+        size = 128 if name == "images" else 64
+        assert image.data.shape == (1, 1, size, size)
         assert tuple(image.field_of_view) == (300.0, 300.0, 6.0)
-    if name != "images":
+    if name == "images":
+        assert [i.meta["ChpnetMethod"] for i in answer.images] == ["superres x2"] * 2
+        assert [i.meta["ChpnetModel"] for i in answer.images] == ["chpnet-sr"] * 2
+    else:
         assert [i.meta["ChpnetMethod"] for i in answer.images] == ["chpnet", "chpnet"]
         assert [i.image_index for i in answer.images] == [1, 2]
 

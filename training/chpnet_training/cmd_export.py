@@ -83,7 +83,7 @@ def command(
 
     state = read_checkpoint(checkpoint)
     recipe = Recipe.model_validate(state["recipe"])
-    metrics = _validation(state.get("scores", {}))
+    metrics = _validation(state.get("scores", {}), recipe.student.task)
     if metrics_file is not None:
         metrics |= _read_metrics(metrics_file)
     path = export_model(
@@ -127,13 +127,21 @@ def _training_data(manifest: dict[str, Any]) -> tuple[TrainingData, ...]:
     )
 
 
-def _validation(scores: dict[str, float]) -> dict[str, dict[str, float]]:
+VALIDATED = {
+    "kspace": ("simulated scans, held-out images", "CG-SENSE on the same"),
+    "superres": ("simulated coarse images, held-out images", "interpolation of the same"),
+}
+"""What a validation has scored, by task: the network, and the image that it begins with."""
+
+
+def _validation(scores: dict[str, float], task: str) -> dict[str, dict[str, float]]:
     """Scores of the run's validation for the card; none where there was no validation."""
     if not scores:
         return {}
+    network, start = VALIDATED[task]
     return {
-        "simulated scans, held-out images": {"psnr_db": scores["psnr"], "ssim": scores["ssim"]},
-        "CG-SENSE on the same": {"psnr_db": scores["start_psnr"], "ssim": scores["start_ssim"]},
+        network: {"psnr_db": scores["psnr"], "ssim": scores["ssim"]},
+        start: {"psnr_db": scores["start_psnr"], "ssim": scores["start_ssim"]},
     }
 
 
@@ -158,7 +166,17 @@ def _read_metrics(path: Path) -> dict[str, dict[str, float]]:
 
 
 def _trained_for(recipe: Recipe) -> tuple[str, ...]:
-    """The range of the simulated scans, in words."""
+    """The range of what it was trained on, in words."""
+    if recipe.student.task == "superres":
+        coarse = recipe.superres
+        times = " or ".join(str(f) for f in sorted(set(coarse.factors)))
+        pixels = {"blocks": "means of blocks", "centre": "the centre of k-space"}[coarse.measured]
+        least, most = coarse.noise
+        return (
+            f"Trained for {times} times the pixels along each axis, from magnitude images whose "
+            f"pixels are {pixels}, with noise of {100 * least:g} to {100 * most:g} % of the 99th "
+            "percentile.",
+        )
     scan = recipe.simulation
     factors = sorted(set(scan.accelerations))
     return (
