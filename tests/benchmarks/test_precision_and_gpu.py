@@ -13,15 +13,16 @@ def test_precision(tmp_path):
     words = ["--slices", 1, "--matrix", 48, "--timed-matrix", 48, "--coils", 2, "--repeats", 2]
     run("precision.py", *words, "--data", tmp_path / "none", "--out", out)
     text = out.read_text()
-    full, faster, output, lost, worst = numbers(text, "| onnx | fp32 |")
+    full, work, less, output, lost, worst = numbers(text, "| onnx | fp32 |")
     assert full > 0
-    assert faster == 1.0
+    assert work > 0
+    assert less == 1.0
     assert output > 90
     assert abs(lost) <= abs(worst) < 0.005
     eight = numbers(text, "| onnx | int8 |")
-    assert 15 < eight[2] < 60
+    assert 15 < eight[3] < 60
     bfloat16 = numbers(text, "| pytorch | bf16 |")
-    assert eight[2] < bfloat16[2] < output
+    assert eight[3] < bfloat16[3] < output
     assert str(CHECKOUT) not in text
 
 
