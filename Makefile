@@ -59,6 +59,8 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/chpnet-stream bench --matrix 256 --coils 16 --slices 200 --overwrite \
+		--out docs/tables/latency.md
 	$(BIN)/python benchmarks/quality.py
 	$(BIN)/python benchmarks/superres.py
 

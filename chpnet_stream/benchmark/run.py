@@ -135,7 +135,7 @@ def _row(case: Case, engine: str, seen: Streamed, plan: Plan) -> dict[str, Any]:
         "device_mb": seen.report.get("device_mb"),
         "stages_ms": stages,
         "network_ms": network,
-        "rest_percent": 100 * (1 - network / p50) if p50 else None,
+        "rest_percent": 100 * (1 - network / sum(stages.values())) if network else None,
         "methods": seen.methods,
     }
 
