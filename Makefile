@@ -40,13 +40,16 @@ demo: $(STAMP)
 test: $(STAMP) tools
 	$(BIN)/python -m pytest $(TESTS)
 
-# Two Debian packages that some tests compare with; their absence is told, not punished.
+# Debian packages that some tests compare with, and a browser; their absence is told, not punished.
 tools:
 	@command -v bart >/dev/null || \
 		echo "make: no bart: tests that compare with it are skipped (apt-get install bart)"
 	@command -v ismrmrd_recon_cartesian_2d >/dev/null || \
 		echo "make: no ismrmrd-tools: tests that compare with them are skipped" \
 			"(apt-get install ismrmrd-tools)"
+	@command -v chromedriver >/dev/null || \
+		echo "make: no chromedriver: tests of the live view in a browser are skipped" \
+			"(apt-get install chromium chromium-driver)"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
