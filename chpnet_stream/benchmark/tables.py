@@ -98,8 +98,8 @@ R = 1; noise scan) through a gadget's process and a real socket: {pace}; {maps}.
 Latency: last byte of a slice's last readout sent to last byte of its image received. cold: the
 first slice, sent while the gadget still loads; start: from the start of its process to the image.
 per second: slices without a pause. late: later than {plan.late_ms:g} ms.
- rest: share of the stages' time that is not the network. Peak of the process's
-memory, and of what PyTorch held of the GPU's.
+rest: share of the stages' time that is not the network. Peak of the process's memory, and of what
+PyTorch held of the GPU's.
 
 Hardware: {told["processor"]}, {told["cores"]} cores, {gpu}; threads: {told["threads"]}; load at the
 end: {told["load"]}.

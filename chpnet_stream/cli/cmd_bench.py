@@ -16,6 +16,7 @@ from chpnet_stream.benchmark.plan import (
     RATE,
     SLICES,
 )
+from chpnet_stream.cli.progress import slices_bar
 from chpnet_stream.schema import SETTINGS
 
 if TYPE_CHECKING:
@@ -131,9 +132,6 @@ def command(
     """
     from typing import cast
 
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
     from chpnet_stream.benchmark.plan import Case, Maps, Plan
     from chpnet_stream.benchmark.run import run_plan
 
@@ -153,18 +151,7 @@ def command(
         model=model,
         references=not no_references,
     )
-    terminal = Console(stderr=True)
-    bar = Progress(
-        "{task.description}",
-        BarColumn(),
-        MofNCompleteColumn(),
-        "slices",
-        TimeRemainingColumn(),
-        console=terminal,
-        transient=True,
-        disable=not terminal.is_terminal,
-    )
-    with bar:
+    with slices_bar() as bar:
         task = bar.add_task("simulating", total=None)
         results = run_plan(
             plan,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chpnet_stream.cli.formatter import show, show_list
+from chpnet_stream.cli.progress import slices_bar
 from chpnet_stream.cli.settings import setting_option
 
 if TYPE_CHECKING:
@@ -90,9 +91,6 @@ def command(
     The images are written to /GROUP/image_1 of the output, as magnitudes in multiples of the
     noise's standard deviation (times --scale). The output has its name only when it is whole.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
     from chpnet_stream.mrd.image_file import refuse_existing
     from chpnet_stream.offline import OfflineJob, refuse_source, run_offline
     from chpnet_stream.options import ReconstructionOptions
@@ -128,18 +126,7 @@ def command(
         import torch
 
         torch.set_num_threads(threads)
-    terminal = Console(stderr=True)
-    bar = Progress(
-        "{task.description}",
-        BarColumn(),
-        MofNCompleteColumn(),
-        "slices",
-        TimeRemainingColumn(),
-        console=terminal,
-        transient=True,
-        disable=not terminal.is_terminal,
-    )
-    with bar:
+    with slices_bar() as bar:
         task = bar.add_task("reconstructing", total=None)
         report = run_offline(job, lambda done, total: bar.update(task, completed=done, total=total))
     _print(job, report, as_json)
