@@ -130,7 +130,6 @@ class Scan:
 
         torch.get_num_threads()  # a new thread takes over the number only by asking for it
         self.watch.change(options)
-        self.watch.change(options)
         handler: Any
         if self.kind == "images":
             from chpnet_stream.streaming.images import ImageHandler

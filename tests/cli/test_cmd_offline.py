@@ -57,7 +57,7 @@ def names(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir())
 
 
-STREAMS_ONLY = {"deadline_ms", "on_error", "send_baseline", "baseline_series", "image_type"}
+STREAMS_ONLY = {"deadline_ms", "send_baseline", "baseline_series", "image_type"}
 """Settings that a file has no use for, or that it does without."""
 
 
@@ -216,7 +216,7 @@ BAD = {
     ),
     "no limits": (no_limits, "encodingLimits has no kspace_encoding_step_1, expected"),
     "zero matrix": (in_xml("<y>64</y>", "<y>0</y>"), "matrix is .* expected at least 1"),
-    "damaged XML": (in_xml("</encoding>", ""), "not well-formed XML"),
+    "damaged XML": (in_xml("</encoding>", ""), "plain XML, but it is not well-formed"),
     "DOCTYPE": (in_xml("<ismrmrdHeader", BOMB + "ismrmrdHeader"), "document type"),
 }
 
