@@ -16,7 +16,7 @@ help:
 	@echo "make format  let ruff format and fix"
 	@echo "make bench   measure quality and speed, write docs/tables/"
 	@echo "make soak    hundreds of paced scans through serve and gadget, half an hour"
-	@echo "make hostile 100,000 bad inputs, half an hour"
+	@echo "make hostile 100,000 bad inputs and more, half an hour"
 	@echo "make lock    write requirements.lock: every package with the checksums of its files"
 	@echo "make audit   compare it with the known vulnerabilities (needs the network)"
 	@echo "make docs    build what docs/ generates"
@@ -72,6 +72,7 @@ soak: $(STAMP)
 
 hostile: $(STAMP)
 	$(BIN)/python -m tests.hostile.campaign --inputs 135000 --out docs/tables/hostile.md
+	$(BIN)/python -m tests.hostile.coverage --seconds 60 --out docs/tables/coverage.md
 
 lock: $(STAMP)
 	$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.10 \

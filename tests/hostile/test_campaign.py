@@ -3,7 +3,9 @@
 import dataclasses
 import os
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
@@ -90,3 +92,15 @@ def test_memory_that_grows_is_told():
     told = {"end": 3, "outcome": "read", "fault": None, "seconds": 0.1, "bad": True, "digest": "a"}
     campaign._count(tally, told | {"growth": 2**40}, set())
     assert (tally.growth, tally.grew_at) == (2**40, 3)
+
+
+def test_fuzzing_that_is_guided_by_coverage():
+    pytest.importorskip("atheris", reason="no atheris: pip install atheris")
+    from tests.hostile import coverage
+
+    with tempfile.TemporaryDirectory() as folder:
+        tried, kept, edges, fault = coverage.run("header", Path(folder), 2)
+        assert fault == ""
+        assert tried > 1000
+        assert kept > 0
+        assert edges > 50

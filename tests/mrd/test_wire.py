@@ -345,6 +345,8 @@ HUGE = {
     "many axes": huge(1024, 17, *(1,) * 17, of="<HQ17Q"),
     "sizes": huge(1024, 2, 2**40, 2**40, of="<HQQQ"),
     "overflowing sizes": huge(1024, 2, 2**63, 4, of="<HQQQ"),
+    "sizes of an array beside an empty axis": struct.pack("<HHHH4Q", 1030, 1, 6, 4, 0, *[2**62] * 3)
+    + bytes(64),
     "sizes beside an empty axis": huge(1024, 4, 0, 2**54, 2**62, 1, of="<HQ4Q"),
     "bucket": huge(1050, 2**50, 340 * 2**50, 0, 0, *(0,) * 9, of="<H13Q"),
     "bucket's counts": huge(1050, 2**50, *(0,) * 12, of="<H13Q"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from typing import Any
 
@@ -88,10 +89,9 @@ class ByteReader:
             PeerGoneError: The stream ends before.
         """
         kind = np.dtype(dtype)
-        count = 1
-        for n in shape:
-            count *= int(n)
-        size = self.reserve(count * kind.itemsize, of)
+        sizes = [int(n) for n in shape]
+        self.check(kind.itemsize * math.prod(n for n in sizes if n), of)  # beside an empty axis too
+        size = self.reserve(kind.itemsize * math.prod(sizes), of)
         data = np.empty(size, dtype=np.uint8)
         self._read(data.data)
         return data.view(kind).reshape(shape)
