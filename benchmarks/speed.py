@@ -22,6 +22,7 @@ from report import CHECKOUT, TABLES, machine, markdown_table, write
 
 from chpnet_stream.engines.choice import make_engine
 from chpnet_stream.engines.engine import Engine, Problem
+from chpnet_stream.engines.processor import has_bfloat16
 from chpnet_stream.mrd import flags
 from chpnet_stream.mrd.files import ScanFile
 from chpnet_stream.network.chpnet import build_student
@@ -36,7 +37,7 @@ from chpnet_training.export import export_model
 from chpnet_training.macs import count_macs
 from chpnet_training.recipe import load_recipe
 
-ENGINES = ("onnx", "pytorch")
+ENGINES = (("onnx", "fp32"), ("pytorch", "fp32"), ("pytorch", "bf16"))
 STAGES = ("calibration", "data", "start", "network", "checks", "output")
 ACCELERATION = 4
 CALIBRATION_LINES = 24
@@ -122,8 +123,11 @@ def _case(
     """The two tables of one case: networks alone, and the whole slice by stages."""
     networks: list[dict[str, Any]] = []
     stages: list[dict[str, Any]] = []
-    for name in ENGINES:
-        engine = Recorder(make_engine(name, model, torch.device("cpu")))
+    for name, precision in ENGINES:
+        if precision == "bf16" and not has_bfloat16():
+            continue
+        made = make_engine(name, model, torch.device("cpu"), precision=precision)
+        engine = Recorder(made)
         laps = _stage_times(noise, data, engine, options)
         alone = repeat(engine.again, options.warm_up, options.repeats)
         networks.append({"network": model.card.name, "engine": engine.name, "times": alone})
