@@ -15,6 +15,11 @@ class ChpnetError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        """The message in one line, whatever it quotes: no line breaks, no control characters."""
+        words = " ".join(super().__str__().split())
+        return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)
+
 
 class ConfigurationError(ChpnetError):
     """An option, property or configuration file has a value that can't be used."""

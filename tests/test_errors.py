@@ -34,3 +34,11 @@ def test_importing_errors_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_message_is_one_line_whatever_it_quotes() -> None:
+    """A quoted name may be anybody's: it must not forge lines of a log, or move a cursor."""
+    error = errors.InputError("found 'a\nb\x1b[2Jc\u202e\x00d', expected  one line;\tdo this")
+    assert str(error) == "found 'a b\ufffd[2Jc\ufffd\ufffdd', expected one line; do this"
+    assert str(errors.InputError("größer als 3 µs × 2")) == "größer als 3 µs × 2"
+    assert str(errors.InputError()) == ""

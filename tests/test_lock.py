@@ -1,4 +1,4 @@
-"""requirements.lock names what the package needs, in versions that it takes, each with checksums."""
+"""requirements.lock names what the package needs, in versions that it takes, with checksums."""
 
 import re
 from importlib import import_module

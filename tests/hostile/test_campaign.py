@@ -39,13 +39,13 @@ def boom(data: bytes) -> str:
     raise IndexError("out of range")
 
 
-def two_lines(data: bytes) -> str:
+def no_words(data: bytes) -> str:
     from chpnet_stream.errors import InputError
 
-    raise InputError("one\ntwo")
+    raise InputError(" ")
 
 
-@pytest.mark.parametrize(("take", "said"), [(boom, "IndexError"), (two_lines, "not one line")])
+@pytest.mark.parametrize(("take", "said"), [(boom, "IndexError"), (no_words, "not one line")])
 def test_faults_are_told(take, said):
     target = dataclasses.replace(TARGETS[0], take=take)
     _, fault = campaign.take(target, b"")
