@@ -37,8 +37,15 @@ demo: $(STAMP)
 		--acceleration 4 --snr 40 --overwrite
 	$(BIN)/chpnet-stream offline demo/scan.h5 -o demo/images.h5 --compare --png demo --overwrite
 
+# Training has a process of its own: what servers and engines of the other tests leave running must
+# not meet it.
 test: $(STAMP) tools
+ifeq ($(strip $(TESTS)),)
+	$(BIN)/python -m pytest --ignore=tests/training
+	$(BIN)/python -m pytest tests/training
+else
 	$(BIN)/python -m pytest $(TESTS)
+endif
 
 # Debian packages that some tests compare with, and a browser; their absence is told, not punished.
 tools:
