@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -30,3 +31,14 @@ def keep_memory_flat() -> bool:
     except (AttributeError, OSError):
         return False
     return "MALLOC_ARENA_MAX" in os.environ or bool(mallopt(_M_ARENA_MAX, MOST_ARENAS))
+
+
+def give_memory_back() -> None:
+    """Let the kernel have what a scan no longer needs; glibc keeps it else until there is more.
+
+    Other threads work on meanwhile. Where there is another allocator nothing is done.
+    """
+    if sys.platform != "linux":
+        return
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)

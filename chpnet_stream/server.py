@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from chpnet_stream.errors import ChpnetError, ConfigurationError, PeerGoneError
+from chpnet_stream.memory import give_memory_back
 from chpnet_stream.mrd.wire.byte_stream import SocketStream
 from chpnet_stream.mrd.wire.connection import Connection, Peer
 from chpnet_stream.mrd.wire.limits import WireLimits
@@ -159,6 +160,7 @@ class ScanServer(ABC):
     def _scan(self, sock: socket.socket, name: str) -> None:
         """One scan; whatever happens, the server goes on."""
         connection = Connection(SocketStream(sock, self.idle), self.peer, self.limits)
+        scan: Scan | None = None
         try:
             scan = self.scan_of(connection, name)
             scan.inbox_bytes = self._inbox_bytes
@@ -173,6 +175,8 @@ class ScanServer(ABC):
             logger.exception("%s: unexpected error", name)
         finally:
             connection.hang_up()
+            del connection, scan
+            give_memory_back()
             self._threads.discard(threading.current_thread())
             self._free.release()
 

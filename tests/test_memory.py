@@ -59,3 +59,33 @@ def test_a_server_has_few_arenas(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc")
 def test_the_environment_wins(tmp_path: Path) -> None:
     assert arenas(tmp_path, "flat", MALLOC_ARENA_MAX="6") > 2
+
+
+GIVEN_BACK = """
+import ctypes, os
+from chpnet_stream.memory import give_memory_back, keep_memory_flat
+keep_memory_flat()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.free.argtypes = [ctypes.c_void_p]
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+pieces = [libc.malloc(ctypes.c_size_t(60_000)) for _ in range(2000)]
+for piece in pieces: ctypes.memset(piece, 1, 60_000)
+last = libc.malloc(ctypes.c_size_t(60_000))  # keeps the top of the heap in use
+for piece in pieces: libc.free(piece)
+before = resident()
+give_memory_back()
+print(before - resident())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
+def test_memory_goes_back_between_scans() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", GIVEN_BACK], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert int(done.stdout) > 80 * 2**20  # of 114 MiB
