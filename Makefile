@@ -41,8 +41,8 @@ demo: $(STAMP)
 # not meet it.
 test: $(STAMP) tools
 ifeq ($(strip $(TESTS)),)
-	$(BIN)/python -m pytest --ignore=tests/training
-	$(BIN)/python -m pytest tests/training
+	$(BIN)/python -m pytest --ignore=tests/training; first=$$?; \
+		$(BIN)/python -m pytest tests/training && exit $$first
 else
 	$(BIN)/python -m pytest $(TESTS)
 endif

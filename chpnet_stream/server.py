@@ -109,9 +109,20 @@ class ScanServer(ABC):
         """The scan of a new connection."""
 
     def serve(self) -> None:
-        """Accept scans until `stop`, and return when the running ones are done."""
+        """Accept scans until `stop`, and return when the running ones are done.
+
+        Peers that had connected before the stop are served as well.
+        """
         try:
-            while self._wait_for_a_place() and self._wait_for_a_peer():
+            while self._wait_for_a_place():
+                if not self._wait_for_a_peer():
+                    self._free.release()
+                    break
+                self._begin()
+            for _ in range(BACKLOG):
+                if not select.select([self._listener], [], [], 0)[0]:
+                    break
+                self._free.acquire()
                 self._begin()
         finally:
             self._listener.close()

@@ -133,6 +133,23 @@ def test_running_scans_finish_when_it_stops(small_scan: Path) -> None:
         connect(server)
 
 
+def test_peers_that_came_before_the_stop_are_served(small_scan: Path) -> None:
+    """Also where their connections have not been accepted yet."""
+    server = GadgetServer("acquisitions", port=0, connections=1)
+    data = conversation(small_scan, CG)
+    answers: list[Answer] = []
+    early = [connect(server) for _ in range(3)]
+    server.stop()
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    for sock in early:
+        with sock:
+            answers.append(exchange(sock, data))
+    thread.join(60)
+    assert not thread.is_alive()
+    assert [len(a.images) for a in answers] == [2, 2, 2]
+
+
 def test_models_are_loaded_once(tmp_path: Path) -> None:
     pool = EnginePool(most=1)
     card = str(write_model(tmp_path, untrained(tiny_config())))
