@@ -152,5 +152,12 @@ def test_curves_are_a_picture_of_what_was_logged(tmp_path, finished_study):
         assert drawn.size == empty.size
         assert drawn.size[0] > 800
         assert drawn.tobytes() != empty.tobytes()
-        colours = {colour for _, colour in drawn.convert("RGB").getcolors(2**24)}
-    assert (31, 119, 180) in colours  # C0, the first arm
+        first = (31, 119, 180)  # C0, the first arm: a thin line, which mixes with what is beside it
+        distances = [
+            min(
+                sum(abs(a - b) for a, b in zip(colour, first, strict=True))
+                for _, colour in picture.convert("RGB").getcolors(2**24)
+            )
+            for picture in (drawn, empty)
+        ]
+    assert distances[0] < 60 < distances[1]
