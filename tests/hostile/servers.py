@@ -54,7 +54,7 @@ class ServerProcess:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            status = self.process.wait(60)
+            status = self.process.wait(150)
         finally:
             self.process.kill()
         self._reader.join(10)

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 @pytest.fixture(scope="module", params=["serve", "gadget"])
 def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
-    with ServerProcess(request.param, "--connections", "64") as running:
+    with ServerProcess(request.param, "--connections", "64", "--idle", "20") as running:
         yield running
 
 
