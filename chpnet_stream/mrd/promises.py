@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from chpnet_stream.errors import TruncatedFileError
+from chpnet_stream.mrd.header_xml import MAX_XML_BYTES
 
 MOST_BYTES = 2**30
 """Samples of one record, as in `mrd.wire.limits.WireLimits.item_bytes`."""
 
-MOST_TEXT = 16 * 2**20
 VALUE_BYTES = 4
 ARRAYS = {"traj": "trajectory values", "data": "values"}
 
@@ -59,7 +59,7 @@ def check_promises(dataset: Any, start: int, stop: int, size: int, path: Path) -
 
 
 def check_text(dataset: Any, size: int, path: Path) -> None:
-    """Refuse a text that promises to be larger than its file, or than `MOST_TEXT`.
+    """Refuse a text that promises to be larger than its file, or than `MAX_XML_BYTES`.
 
     Args:
         dataset: Texts of variable length; of them the first is looked at.
@@ -83,10 +83,10 @@ def check_text(dataset: Any, size: int, path: Path) -> None:
         with path.open("rb") as file:
             file.seek(offset)
             length = int.from_bytes(file.read(VALUE_BYTES), "little")
-    if length > min(size, MOST_TEXT):
+    if length > min(size, MAX_XML_BYTES):
         raise TruncatedFileError(
             f"{path}: the XML header promises {length} bytes, expected at most "
-            f"{min(size, MOST_TEXT)}; the file is damaged, copy or convert it again"
+            f"{min(size, MAX_XML_BYTES)}; the file is damaged, copy or convert it again"
         )
 
 

@@ -57,17 +57,13 @@ class Downsampling(LinearOperator):
     """
 
     def __init__(self, factor: int) -> None:
-        if factor < 1:
-            raise ValueError(f"expected a factor of at least 1, found {factor}")
+        _at_least_one(factor)
         self.factor = factor
 
     def forward(self, x: Tensor) -> Tensor:
         """Image `... y x` to the mean of its blocks, `... y/factor x/factor`."""
         f = self.factor
-        if x.shape[-2] % f or x.shape[-1] % f:
-            raise ValueError(
-                f"expected a matrix divisible by {f}, found {x.shape[-2]} x {x.shape[-1]}"
-            )
+        _divisible(x, f)
         blocks = x.unflatten(-1, (-1, f)).unflatten(-3, (-1, f))  # ... y f x f
         return blocks.mean(dim=(-3, -1))
 
@@ -89,17 +85,13 @@ class KspaceCentre(LinearOperator):
     """
 
     def __init__(self, factor: int) -> None:
-        if factor < 1:
-            raise ValueError(f"expected a factor of at least 1, found {factor}")
+        _at_least_one(factor)
         self.factor = factor
 
     def forward(self, x: Tensor) -> Tensor:
         """Real image `... y x` to `... y/factor x/factor`."""
         f = self.factor
-        if x.shape[-2] % f or x.shape[-1] % f:
-            raise ValueError(
-                f"expected a matrix divisible by {f}, found {x.shape[-2]} x {x.shape[-1]}"
-            )
+        _divisible(x, f)
         shape = (x.shape[-2] // f, x.shape[-1] // f)
         return ifft(resize_centred(fft(x), shape)).real / f
 
@@ -108,6 +100,18 @@ class KspaceCentre(LinearOperator):
         f = self.factor
         shape = (y.shape[-2] * f, y.shape[-1] * f)
         return ifft(resize_centred(fft(y), shape)).real / f
+
+
+def _at_least_one(factor: int) -> None:
+    if factor < 1:
+        raise ValueError(f"expected a factor of at least 1, found {factor}")
+
+
+def _divisible(x: Tensor, factor: int) -> None:
+    if x.shape[-2] % factor or x.shape[-1] % factor:
+        raise ValueError(
+            f"expected a matrix divisible by {factor}, found {x.shape[-2]} x {x.shape[-1]}"
+        )
 
 
 def sense_gram(maps: Tensor, weights: Tensor) -> Tensor:
