@@ -40,7 +40,19 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "widths 32 64 96, T = 2": {"iterations": 2},
     "widths 32 64 96, T = 4": {"iterations": 4},
     "widths 16 32 48, T = 5": {"widths": [16, 32, 48], "iterations": 5},
-    "widths 32 64 96, T = 3, not folded": {"unshuffle": 1, "widths": [16, 32, 64]},
+    "widths 16 32 64, T = 3, not folded": {"unshuffle": 1, "widths": [16, 32, 64]},
+    "widths 8 32 64, T = 3, not folded": {"unshuffle": 1, "widths": [8, 32, 64]},
+    "widths 8 16 32 64, T = 3, not folded": {"unshuffle": 1, "widths": [8, 16, 32, 64]},
+    "widths 8 16 32 64, T = 2, not folded": {
+        "unshuffle": 1,
+        "widths": [8, 16, 32, 64],
+        "iterations": 2,
+    },
+    "widths 16 32 64 96, T = 2, not folded": {
+        "unshuffle": 1,
+        "widths": [16, 32, 64, 96],
+        "iterations": 2,
+    },
     "widths 32 64 96, T = 3, 1 CG step": {"cg_steps": 1},
     "widths 32 64 96, T = 3, 5 CG steps": {"cg_steps": 5},
 }
