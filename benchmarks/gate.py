@@ -2,15 +2,17 @@
 
 Writes docs/tables/gate.md and docs/pictures/gate.png (ROC curves). Good scans are of pictures that
 neither the network nor its limits have seen. Findings are kept in a file, so that a run can be cut
-off and goes on.
+off and goes on; those of another model are not gone on with.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import logging
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,7 +33,9 @@ from chpnet_training.gate_calibration import good_scans, upper_bound
 from chpnet_training.gate_scans import EVERY, GateScan, Judged, judge
 
 PICTURE = CHECKOUT / "docs" / "pictures" / "gate.png"
+GOOD = "good, seed "
 BAD_SEED = 1
+SAVED_EVERY = 200
 HARM_DB = 1.0
 """An image counts as harmful where its error is larger than CG-SENSE's by this."""
 DIGITS = {
@@ -51,9 +55,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="of `chpnet-train prepare`")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="installed model or card")
-    parser.add_argument("--good", type=int, default=3200, help="good slices")
+    parser.add_argument("--good", type=int, default=3200, help="good slices of every seed")
     parser.add_argument("--bad", type=int, default=50, help="slices of every other kind")
-    parser.add_argument("--seed", type=int, default=2, help="of the good scans")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[2, 3, 4], help="of good scans")
     parser.add_argument("--part", choices=("all", "good", "bad", "table"), default="all")
     parser.add_argument("--groups", nargs="+", default=["network", "data", "unusual", "scale"])
     parser.add_argument("--findings", type=Path, default=Path("gate-findings.json"))
@@ -65,54 +69,77 @@ def main() -> None:
     began = time.process_time()
     bank = SourceBank.load(options.data)
     engine = PyTorchEngine(find_model(options.model), torch.device("cpu"))
-    known = Findings(options.findings)
-    if options.part in ("all", "good"):
-        known.add("good", options.good, lambda: _good(bank, engine, options))
+    known = Findings(options.findings, engine.card.weights_sha256)
+    for seed in options.seeds if options.part in ("all", "good") else ():
+        make = functools.partial(_good, bank, engine, options.good, seed)
+        known.add(f"{GOOD}{seed}", options.good, make)
     for number, case in enumerate(CASES if options.part in ("all", "bad") else ()):
         if case.group not in options.groups:
             continue
-        known.add(
-            case.name, options.bad, lambda n=number, c=case: _bad(bank, engine, c, n, options)
-        )
+        make = functools.partial(_bad, bank, engine, case, number, options)
+        known.add(case.name, options.bad, make)
     print(f"gate: {time.process_time() - began:.0f} s of one core")
     if options.part in ("all", "table"):
-        write(options.out, table(known.found, engine.card.gate, bank, options.seed))
+        write(options.out, table(known.found, engine.card.gate, bank))
         plot(known.found, engine.card.gate, options.picture)
 
 
 class Findings:
-    """What was found so far, in a file."""
+    """What was found so far, in a file.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Args:
+        path: The file.
+        model: Checksum of the weights that the findings are of.
+    """
+
+    def __init__(self, path: Path, model: str) -> None:
+        self.path, self.model = path, model
         self.found: dict[str, list[Finding]] = {}
         if path.exists():
-            self.found = json.loads(path.read_text(encoding="utf-8"))
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            if kept.get("model") != model:
+                sys.exit(f"gate: expected findings of this model in {path.name}, found another's")
+            self.found = kept["found"]
 
-    def add(self, name: str, count: int, make: Callable[[], Iterator[Finding]]) -> None:
-        """Find what is not known yet, and keep it."""
-        if len(self.found.get(name, [])) != count:
-            self.found[name] = list(make())
-            self.path.write_text(json.dumps(self.found), encoding="utf-8")
-            print(f"gate: {name}, {len(self.found[name])} slices", flush=True)
+    def add(self, name: str, count: int, make: Callable[[int], Iterator[Finding]]) -> None:
+        """Find what is not known yet, and keep it; `make` goes on behind what is known."""
+        rows = self.found.setdefault(name, [])
+        if len(rows) == count:
+            return
+        del rows[count:]
+        for finding in make(len(rows)) if len(rows) < count else ():
+            rows.append(finding)
+            if len(rows) % SAVED_EVERY == 0:
+                self._save()
+        self._save()
+        print(f"gate: {name}, {len(rows)} slices", flush=True)
+
+    def _save(self) -> None:
+        part = self.path.with_name(f".{self.path.name}.part")
+        part.write_text(json.dumps({"model": self.model, "found": self.found}), encoding="utf-8")
+        part.replace(self.path)
 
 
-def _good(bank: SourceBank, engine: PyTorchEngine, options: Any) -> Iterator[Finding]:
-    for scan in good_scans(bank, "val", options.good, options.seed):
-        yield _finding(lambda s=scan: judge(s, engine))
+def _good(
+    bank: SourceBank, engine: PyTorchEngine, count: int, seed: int, known: int
+) -> Iterator[Finding]:
+    for number, scan in enumerate(good_scans(bank, "val", count, seed)):
+        if number >= known:
+            yield _finding(lambda s=scan: judge(s, engine))
 
 
 def _bad(
-    bank: SourceBank, engine: PyTorchEngine, case: Case, number: int, options: Any
+    bank: SourceBank, engine: PyTorchEngine, case: Case, number: int, options: Any, known: int
 ) -> Iterator[Finding]:
     rng = np.random.default_rng([BAD_SEED, number])
     scans = good_scans(bank, "val", options.bad * EVERY, 100 + BAD_SEED)
     small = (scan for i, scan in enumerate(scans) if i % EVERY)
-    for scan in _first(small, options.bad):
+    for count, scan in enumerate(_first(small, options.bad)):
         altered = case.scan(scan, rng) if case.scan else scan
         faulty = case.engine(engine, rng) if case.engine else engine
         spoil = (lambda x, r=rng: case.spoil(x, r)) if case.spoil else None
-        yield _finding(lambda s=altered, e=faulty, f=spoil: judge(s, e, spoil=f))
+        if count >= known:
+            yield _finding(lambda s=altered, e=faulty, f=spoil: judge(s, e, spoil=f))
 
 
 def _first(scans: Iterator[GateScan], count: int) -> Iterator[GateScan]:
@@ -170,9 +197,15 @@ def area(bad: list[float], good: list[float]) -> float:
     return float((ranks + right).mean() / 2 / len(good))
 
 
-def table(found: dict[str, list[Finding]], limits: GateLimits, bank: SourceBank, seed: int) -> str:
+def good_of(found: dict[str, list[Finding]]) -> tuple[list[Finding], list[str]]:
+    """Findings of good scans, of all seeds, and these."""
+    seeds = sorted((name.removeprefix(GOOD) for name in found if name.startswith(GOOD)), key=int)
+    return [f for seed in seeds for f in found[f"{GOOD}{seed}"]], seeds
+
+
+def table(found: dict[str, list[Finding]], limits: GateLimits, bank: SourceBank) -> str:
     """The page."""
-    good = found["good"]
+    good, seeds = good_of(found)
     alarms = [f for f in good if refused(f, limits)]
     bad_alarms = sum(harmful(f) for f in alarms)
     scores = [score(f, limits) for f in good]
@@ -183,8 +216,9 @@ def table(found: dict[str, list[Finding]], limits: GateLimits, bank: SourceBank,
         "Written by `python benchmarks/gate.py --data DATA`. "
         f"[What is checked](../quality-gate.md).\n\n{machine(1)}\n",
         "## Good scans\n",
-        f"{len(good)} simulated slices (seed {seed}) of {len(bank.indices('val'))} pictures that "
-        "neither the network nor its limits have seen: other anatomy, contrast, coils (4 to 12), "
+        f"{len(good)} simulated slices (seeds {', '.join(seeds)}) of {len(bank.indices('val'))} "
+        "pictures that neither the network nor its limits have seen: other anatomy, contrast, "
+        "coils (4 to 12), "
         "noise (0.2 to 6 %), R = 2 to 8, random lines, partial Fourier; 64 to 96 lines, every "
         f"{EVERY}th slice 160 to 256.\n",
         f"- refused: {len(alarms)} of {len(good)} "
@@ -242,7 +276,7 @@ def plot(found: dict[str, list[Finding]], limits: GateLimits, path: Path) -> Non
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    good = np.array([score(f, limits) for f in found["good"]])
+    good = np.array([score(f, limits) for f in good_of(found)[0]])
     network = [f for c in _tried(found, "network") for f in found[c.name]]
     curves = {
         f"any faulty network's image worse by {HARM_DB:g} dB": [f for f in network if harmful(f)],

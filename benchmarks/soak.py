@@ -1,10 +1,11 @@
 """Hours of paced scans through `serve` and `gadget`: docs/tables/soak.md.
 
-Servers are started as a person would; clients send simulated scans by their time stamps, several at
-a time, and compare every image, pixels and header, with that of the first scan. Memory, file
-descriptors and threads of the servers are read once a second. What must hold is checked at the end,
-and the exit code tells it: all images there and equal, memory flat (slope after the warm-up, over
-the whole time, below 1 %), descriptors and threads flat, latency not drifting.
+Servers are started as a person would; clients send simulated scans by their time stamps, one or
+several at a time, and compare every image, pixels and header, with that of the first scan. Memory,
+file descriptors, threads and processor time of the servers are read once a second. What must hold
+is checked at the end, and the exit code tells it: all images there and equal, memory flat (slope
+after the warm-up, over the whole time, below 1 %), descriptors and threads flat, latency and
+processor time for each image not drifting. What else the machine did meanwhile is told beside it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import re
 import signal
 import socket
@@ -23,7 +25,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ismrmrd
 import numpy as np
@@ -47,6 +49,9 @@ MOST_DRIFT = 1.5
 WARM_UP = 0.15
 """Share of the time that is not judged: caches fill, thread pools start."""
 
+MOST_WORK_DRIFT = 1.1
+"""Processor time for each image, last third over first: other work on the machine hardly adds."""
+
 TICK_S = 2.5e-3
 
 
@@ -62,6 +67,18 @@ class Recording:
     """Pieces that complete a slice, in order."""
 
 
+class Reading(NamedTuple):
+    """One look at a server."""
+
+    at: float
+    memory: int
+    files: int
+    threads: int
+    processor_s: float
+    others: float
+    """Processors that everything on the machine but the servers and this program kept busy."""
+
+
 @dataclass
 class Door:
     """One server and what came out of it."""
@@ -75,7 +92,9 @@ class Door:
     acquisitions: int = 0
     faults: list[str] = field(default_factory=list)
     latencies: list[tuple[float, float]] = field(default_factory=list)
-    readings: list[tuple[float, int, int, int]] = field(default_factory=list)
+    own: list[tuple[float, float]] = field(default_factory=list)
+    """When an image arrived, and the latency in ms that its meta tell (the server's own clock)."""
+    readings: list[Reading] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
 
 
@@ -140,6 +159,7 @@ def send(door: Door, scan: Recording, pace: float, lock: threading.Lock) -> None
     sent_at: list[float] = []
     prints: list[bytes] = []
     arrived: list[float] = []
+    own: list[float] = []
     faults: list[str] = []
     sock = socket.create_connection(("127.0.0.1", door.port), timeout=300)
 
@@ -169,6 +189,7 @@ def send(door: Door, scan: Recording, pace: float, lock: threading.Lock) -> None
                 break
             if isinstance(message, ismrmrd.Image):
                 arrived.append(time.monotonic())
+                own.append(float(message.meta["ChpnetLatencyMs"]))
                 prints.append(fingerprint(message))
             elif isinstance(message, ErrorText | Text):
                 faults.append(f"told: {message.text}")
@@ -192,10 +213,11 @@ def send(door: Door, scan: Recording, pace: float, lock: threading.Lock) -> None
         door.faults += [f"scan {door.scans}: {fault}" for fault in faults]
         pairs = zip(sent_at, arrived, strict=False)
         door.latencies += [(there, 1e3 * (there - sent)) for sent, there in pairs]
+        door.own += zip(arrived, own, strict=True)
 
 
-def readings(process: int) -> tuple[int, int, int]:
-    """Resident memory in bytes, file descriptors, threads."""
+def readings(process: int) -> tuple[int, int, int, float]:
+    """Resident memory in bytes, file descriptors, threads, processor time in seconds."""
     status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
     memory = re.search(r"VmRSS:\s+(\d+)", status)
     threads = re.search(r"Threads:\s+(\d+)", status)
@@ -204,24 +226,36 @@ def readings(process: int) -> tuple[int, int, int]:
         1024 * int(memory.group(1)) if memory else 0,
         files,
         int(threads.group(1)) if threads else 0,
+        processor_time(process),
     )
+
+
+def processor_time(process: int | str) -> float:
+    """Of a process, in seconds."""
+    words = Path(f"/proc/{process}/stat").read_text(encoding="ascii", errors="replace")
+    fields = words.rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def busy_time() -> float:
+    """Of all processors of the machine since its start, in seconds; not idle, not waiting."""
+    with Path("/proc/stat").open(encoding="ascii") as file:
+        user, nice, system, _, _, irq, soft, steal = (int(w) for w in file.readline().split()[1:9])
+    return (user + nice + system + irq + soft + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def verdict(door: Door) -> dict[str, Any]:
     """What must hold, and whether it does."""
     times = np.array([r[0] for r in door.readings])
-    values = np.array([r[1:] for r in door.readings], dtype=float)
+    values = np.array([r[1:4] for r in door.readings], dtype=float)
     judged = times >= times[0] + WARM_UP * (times[-1] - times[0])
     slope = np.polyfit(times[judged], values[judged, 0], 1)[0]
     growth = slope * (times[-1] - times[0]) / values[judged, 0].mean()
     files, threads = (_drift(values[judged, column]) for column in (1, 2))
-    stamps = np.array([t for t, _ in door.latencies])
-    latency = np.array([ms for _, ms in door.latencies])
-    thirds = [
-        float(np.percentile(part, 99)) if len(part) else float("nan")
-        for part in np.array_split(latency[np.argsort(stamps)], 3)
-    ]
-    percentiles = np.percentile(latency, [50, 95, 99, 100]) if len(latency) else [float("nan")] * 4
+    percentiles, thirds = _latency(door.latencies)
+    own, own_thirds = _latency(door.own)
+    work = [_work(door, part) for part in np.array_split(np.arange(len(door.readings)), 3)]
+    others = np.array([r.others for r in door.readings])
     return {
         "door": door.name,
         "scans": door.scans,
@@ -238,7 +272,36 @@ def verdict(door: Door) -> dict[str, Any]:
         "max ms": percentiles[3],
         "p99 first third ms": thirds[0],
         "p99 last third ms": thirds[2],
+        "own p50 ms": own[0],
+        "own p99 ms": own[2],
+        "own p99 first third ms": own_thirds[0],
+        "own p99 last third ms": own_thirds[2],
+        "processor ms an image": _work(door, np.arange(len(door.readings))),
+        "first third ms": work[0],
+        "last third ms": work[2],
+        "others' processors": others[1:].mean(),
+        "others' first third": np.array_split(others[1:], 3)[0].mean(),
+        "others' last third": np.array_split(others[1:], 3)[2].mean(),
     }
+
+
+def _latency(pairs: list[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    """p50, p95, p99 and the most of all; p99 of each third of the time."""
+    if not pairs:
+        return [float("nan")] * 4, [float("nan")] * 3
+    times = np.array(pairs)
+    latency = times[np.argsort(times[:, 0]), 1]
+    thirds = [float(np.percentile(part, 99)) for part in np.array_split(latency, 3)]
+    return [float(v) for v in np.percentile(latency, [50, 95, 99, 100])], thirds
+
+
+def _work(door: Door, part: np.ndarray) -> float:
+    """Processor time that a server took for each image of a part of the readings, in ms."""
+    if not len(part):
+        return float("nan")
+    first, last = door.readings[part[0]], door.readings[part[-1]]
+    images = sum(first.at < at <= last.at for at, _ in door.own)
+    return 1e3 * (last.processor_s - first.processor_s) / images if images else float("nan")
 
 
 def _drift(counts: np.ndarray) -> float:
@@ -258,17 +321,29 @@ def failures(row: dict[str, Any]) -> Iterator[str]:
             yield f"{what} {row[what]:+.1f}"
     if row["p99 last third ms"] > MOST_DRIFT * row["p99 first third ms"]:
         yield f"p99 went from {row['p99 first third ms']:.0f} to {row['p99 last third ms']:.0f} ms"
+    if row["last third ms"] > MOST_WORK_DRIFT * row["first third ms"]:
+        times = f"{row['first third ms']:.0f} to {row['last third ms']:.0f} ms"
+        yield f"processor time for each image went from {times}"
 
 
 def watch(doors: list[Door], stop: threading.Event) -> None:
     """Read the servers' memory once a second."""
+    last_busy, last_ours, last_at = busy_time(), _ours(doors), time.monotonic()
     while not stop.wait(1.0):
+        busy, ours, at = busy_time(), _ours(doors), time.monotonic()
+        others = max(0.0, (busy - last_busy - (ours - last_ours)) / (at - last_at))
+        last_busy, last_ours, last_at = busy, ours, at
         for door in doors:
             if door.process.poll() is not None:
                 door.faults.append(f"the server ended with status {door.process.returncode}")
                 stop.set()
                 return
-            door.readings.append((time.monotonic(), *readings(door.process.pid)))
+            door.readings.append(Reading(at, *readings(door.process.pid), others))
+
+
+def _ours(doors: list[Door]) -> float:
+    running = [str(d.process.pid) for d in doors if d.process.poll() is None]
+    return sum(processor_time(process) for process in ["self", *running])
 
 
 def soak(options: argparse.Namespace, folder: Path) -> tuple[list[Door], float]:
@@ -358,8 +433,8 @@ def main() -> None:
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
     if options.readings:
-        lines = [f"{d.name},{t:.1f},{m},{f},{n}" for d in doors for t, m, f, n in d.readings]
-        header = "door,seconds,resident_bytes,descriptors,threads"
+        lines = [",".join(map(str, (d.name, *reading))) for d in doors for reading in d.readings]
+        header = "door,seconds,resident_bytes,descriptors,threads,processor_s,others_processors"
         options.readings.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
     write(options.out, page(rows, took, wrong, options))
     if wrong:
@@ -381,11 +456,17 @@ def page(
         "p99 first third ms",
         "p99 last third ms",
     )
+    own = ("door", "own p50 ms", "own p99 ms", "own p99 first third ms", "own p99 last third ms")
+    work = ("door", "processor ms an image", "first third ms", "last third ms",
+            "others' processors", "others' first third", "others' last third")  # fmt: skip
+    few = {n: 1 if "ms" in n else 2 for n in work[1:]}
     digits = {"scans": 0, "acquisitions": 0, "images": 0, "faults": 0, "memory MiB": 0,
               "memory growth %": 2, "descriptors drift": 1, "threads drift": 1}  # fmt: skip
     tables = [
         markdown_table([{n: row[n] for n in load} for row in rows], digits),
         markdown_table([{n: row[n] for n in speed} for row in rows], dict.fromkeys(speed[1:], 0)),
+        markdown_table([{n: row[n] for n in own} for row in rows], dict.fromkeys(own[1:], 0)),
+        markdown_table([{n: row[n] for n in work} for row in rows], few),
     ]
     total = {n: sum(row[n] for row in rows) for n in ("scans", "acquisitions", "images")}
     said = "All of it held." if not wrong else "What did not hold: " + "; ".join(wrong) + "."
@@ -409,6 +490,16 @@ or a server that ends. Memory growth: slope of the resident memory after the fir
 Latency from the last readout of a slice sent to its image received, with all clients at once:
 
 {tables[1]}
+
+The same by the server's own clock (`ChpnetLatencyMs` in the meta):
+
+{tables[2]}
+
+Processor time that the servers took for each image, and how many of the machine's processors other
+work than the servers and the clients kept busy meanwhile (where they are busy, latency is the
+machine's; processor time hardly is):
+
+{tables[3]}
 
 {machine(1)}
 """

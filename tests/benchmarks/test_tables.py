@@ -61,7 +61,7 @@ def test_gate(tmp_path):
     words += ["--findings", tmp_path / "findings.json", "--picture", picture]
     run("gate.py", *words)
     text = out.read_text()
-    assert "3 simulated slices (seed 2) of 1 pictures" in text
+    assert "3 simulated slices (seeds 2) of 1 pictures" in text
     for spoilt in ("NaN in one pixel", "image x 0.5", "upside down"):
         slices, refused, _, harmful, caught, area = numbers(text, f"| {spoilt} |")
         assert (slices, refused, harmful, caught, area) == (1, 100, 1, 100, 1)
