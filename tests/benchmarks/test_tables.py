@@ -57,11 +57,11 @@ def test_quality_without_data_leaves_the_table(tmp_path):
 def test_gate(tmp_path):
     data = tiny_bank(tmp_path / "data.h5")
     out, picture = tmp_path / "gate.md", tmp_path / "gate.png"
-    words = ["--data", data, "--good", 3, "--bad", 1, "--groups", "network", "--out", out]
-    words += ["--findings", tmp_path / "findings.json", "--picture", picture]
+    words = ["--data", data, "--good", 2, "--seeds", 2, 3, "--bad", 1, "--groups", "network"]
+    words += ["--out", out, "--findings", tmp_path / "findings.json", "--picture", picture]
     run("gate.py", *words)
     text = out.read_text()
-    assert "3 simulated slices (seeds 2) of 1 pictures" in text
+    assert "4 simulated slices (seeds 2, 3) of 1 pictures" in text
     for spoilt in ("NaN in one pixel", "image x 0.5", "upside down"):
         slices, refused, _, harmful, caught, area = numbers(text, f"| {spoilt} |")
         assert (slices, refused, harmful, caught, area) == (1, 100, 1, 100, 1)
