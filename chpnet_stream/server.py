@@ -7,6 +7,7 @@ import logging
 import select
 import socket
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +20,7 @@ from chpnet_stream.mrd.wire.limits import WireLimits
 from chpnet_stream.streaming.engine_pool import EnginePool
 from chpnet_stream.streaming.inbox import INBOX_BYTES
 from chpnet_stream.streaming.observer import Observers
+from chpnet_stream.streaming.pump import abandoned_work
 from chpnet_stream.streaming.scan import Kind, Scan
 from chpnet_stream.streaming.turns import Turns
 
@@ -33,6 +35,14 @@ WAITING_BYTES = 4 * 2**30
 """Bound of what may wait to be worked on, in all connections together."""
 
 BACKLOG = 64
+
+LAST_CALL_SECONDS = 5.0
+"""So long a server that was stopped waits for peers that have not begun their scan."""
+
+WAITING_SECONDS = 10.0
+"""How often a server that was stopped says whom it waits for."""
+
+TICK_SECONDS = 0.2
 
 logger = logging.getLogger(__name__)
 
@@ -90,9 +100,12 @@ class ScanServer(ABC):
         self.failed = 0
         self._inbox_bytes = min(INBOX_BYTES, WAITING_BYTES // connections)
         self._free = threading.Semaphore(connections)
-        self._stopping = threading.Event()
+        self._stopping = False  # no Event: its lock can't be taken in a signal handler
         self._threads: set[threading.Thread] = set()
+        self._open: dict[str, Scan] = {}
         self._wake, self._waker = socket.socketpair()
+        self._wake.setblocking(False)
+        self._waker.setblocking(False)
         try:
             self._listener = socket.create_server((host, port), backlog=BACKLOG)
         except OSError as error:
@@ -102,6 +115,7 @@ class ScanServer(ABC):
                 f"can't listen on {host} port {port}: {error.strerror or error}; choose another "
                 "address or port, or stop what listens there"
             ) from error
+        self._listener.setblocking(False)
         self.address: tuple[str, int] = self._listener.getsockname()[:2]
 
     @abstractmethod
@@ -111,7 +125,8 @@ class ScanServer(ABC):
     def serve(self) -> None:
         """Accept scans until `stop`, and return when the running ones are done.
 
-        Peers that had connected before the stop are served as well.
+        Peers that had connected before the stop are served as well. Those that have not begun a
+        scan, by its header, are sent away some seconds after the stop.
         """
         try:
             while self._wait_for_a_place():
@@ -119,40 +134,60 @@ class ScanServer(ABC):
                     self._free.release()
                     break
                 self._begin()
+            ending = _Ending(self._open)
             for _ in range(BACKLOG):
                 if not select.select([self._listener], [], [], 0)[0]:
                     break
-                self._free.acquire()
+                while not self._free.acquire(timeout=TICK_SECONDS):
+                    ending.tick()
                 self._begin()
         finally:
             self._listener.close()
-            for thread in list(self._threads):
-                thread.join()
+            ending = _Ending(self._open)
+            for thread in [*self._threads, *abandoned_work()]:
+                while thread.is_alive():
+                    thread.join(TICK_SECONDS)
+                    ending.tick()
             self._wake.close()
             self._waker.close()
 
     def stop(self) -> None:
         """Accept no more scans; may be called from a signal handler."""
-        self._stopping.set()
+        self._stopping = True
         with contextlib.suppress(OSError):
             self._waker.send(b"x")
 
+    @property
+    def waker(self) -> int:
+        """A file descriptor; what is written to it makes the server look whether it shall stop.
+
+        For `signal.set_wakeup_fd`: a signal that comes just before the server begins to wait for
+        peers would not be handled before the next one comes.
+        """
+        return self._waker.fileno()
+
     def _wait_for_a_place(self) -> bool:
-        while not self._stopping.is_set():
-            if self._free.acquire(timeout=0.2):
+        while not self._stopping:
+            if self._free.acquire(timeout=TICK_SECONDS):
                 return True
         return False
 
     def _wait_for_a_peer(self) -> bool:
-        select.select([self._listener, self._wake], [], [])
-        return not self._stopping.is_set()
+        while not self._stopping:
+            ready, _, _ = select.select([self._listener, self._wake], [], [])
+            if self._wake in ready:
+                with contextlib.suppress(BlockingIOError):
+                    self._wake.recv(64)
+            elif not self._stopping:
+                return True
+        return False
 
     def _begin(self) -> None:
         try:
             sock, address = self._listener.accept()
         except OSError as error:  # the peer is gone already, or there are too many open files
             logger.warning("a peer could not be accepted: %s", error)
-            self._stopping.wait(0.1)
+            time.sleep(TICK_SECONDS / 2)
             self._free.release()
             return
         self.scans += 1
@@ -175,6 +210,7 @@ class ScanServer(ABC):
         try:
             scan = self.scan_of(connection, name)
             scan.inbox_bytes = self._inbox_bytes
+            self._open[name] = scan
             scan.run()
         except PeerGoneError:
             self.failed += 1  # told in the log by the scan; there is no fault of ours to trace
@@ -185,11 +221,38 @@ class ScanServer(ABC):
             self.failed += 1
             logger.exception("%s: unexpected error", name)
         finally:
+            self._open.pop(name, None)
             connection.hang_up()
             del connection, scan
             give_memory_back()
             self._threads.discard(threading.current_thread())
             self._free.release()
+
+
+class _Ending:
+    """Ends what has not begun, and says what a stopped server waits for.
+
+    Args:
+        scans: The open ones, by name.
+    """
+
+    def __init__(self, scans: Mapping[str, Scan]) -> None:
+        self.scans = scans
+        self.began = self.told = time.monotonic()
+
+    def tick(self) -> None:
+        """Call this while waiting."""
+        now = time.monotonic()
+        if now < self.began + LAST_CALL_SECONDS:
+            return
+        for scan in list(self.scans.values()):
+            scan.send_away("this server is being stopped")
+        if now > self.told + WAITING_SECONDS and self.scans:
+            self.told = now
+            logger.info(
+                "stopping: waiting for the end of %s; a second signal ends at once",
+                ", ".join(list(self.scans)),
+            )
 
 
 class GadgetServer(ScanServer):

@@ -1,5 +1,6 @@
 """A warm server: scans one after another and at once, failures, a clean stop."""
 
+import ctypes
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from chpnet_stream.mrd.wire.messages import Close
 from chpnet_stream.server import GadgetServer
 from chpnet_stream.streaming.engine_pool import EnginePool
 from tests.gadgets.peers import Answer, configuration, conversation, exchange, greeting, raw
+from tests.hostile.servers import ServerProcess
 from tests.network.models import tiny_config, untrained, write_model
 from tests.scan.building import header_xml
 
@@ -179,6 +181,53 @@ def test_defaults_hold_where_a_chain_says_nothing(small_scan: Path) -> None:
         thread.join()
     assert [i.meta["ChpnetMethod"] for i in images] == ["rss", "rss"]
     assert [i.image_series_index for i in images] == [9, 9]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("door", ["serve", "gadget"])
+def test_it_stops_whichever_thread_gets_the_signal(door: str) -> None:
+    """The system may give it to any of them, and the main thread waits for peers."""
+    with ServerProcess(door) as server:
+        pid = server.process.pid
+        others: list[int] = []
+        with server.connect():  # one thread at least is its scan's
+            while not others:
+                others = [int(t.name) for t in Path(f"/proc/{pid}/task").iterdir()]
+                others.remove(pid)
+            assert ctypes.CDLL(None).tgkill(pid, others[0], int(signal.SIGTERM)) == 0
+        assert server.process.wait(60) == 0
+
+
+def test_peers_without_a_scan_do_not_hold_up_the_stop(
+    small_scan: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("chpnet_stream.server.LAST_CALL_SECONDS", 0.3)
+    monkeypatch.setattr("chpnet_stream.server.WAITING_SECONDS", 0.3)
+    server = GadgetServer("acquisitions", port=0, connections=2)
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    data = conversation(small_scan, CG)
+    with (
+        caplog.at_level("INFO", logger="chpnet_stream"),
+        connect(server) as silent,
+        connect(server) as running,
+    ):
+        running.sendall(data[:5000])
+        late = connect(server)  # there is no place for it yet
+        while len(server._open) < 2 or not any(scan.begun for scan in server._open.values()):
+            thread.join(0.01)
+        server.stop()
+        answer = exchange(silent, b"")
+        assert "is being stopped" in answer.errors[0]
+        with late:
+            assert len(exchange(late, data).images) == 2
+        while "stopping: waiting for the end of scan" not in caplog.text:
+            thread.join(0.01)
+        assert thread.is_alive()
+        assert len(exchange(running, data[5000:]).images) == 2
+        thread.join(60)
+    assert not thread.is_alive()
+    assert server.failed == 1
 
 
 def test_the_command_serves_and_stops_on_sigterm(small_scan: Path) -> None:

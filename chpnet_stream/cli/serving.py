@@ -214,6 +214,7 @@ def run_server(server: ScanServer, what: str, serving: Serving, *, warm: bool = 
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+    signal.set_wakeup_fd(server.waker, warn_on_full_buffer=False)
     _warm(server, serving, warm)
     logger.info(
         "listening on %s port %d for %s, up to %d slices at a time",
@@ -221,7 +222,10 @@ def run_server(server: ScanServer, what: str, serving: Serving, *, warm: bool = 
         what,
         server.turns.most,
     )
-    server.serve()
+    try:
+        server.serve()
+    finally:
+        signal.set_wakeup_fd(-1)
     logger.info("stopped after %d scans, %d of them failed", server.scans, server.failed)
 
 

@@ -83,6 +83,11 @@ def run_scan(
         raise worker.failure
 
 
+def abandoned_work() -> list[threading.Thread]:
+    """Threads that still work on scans whose peers are gone; each ends with its slice."""
+    return [thread for thread in threading.enumerate() if isinstance(thread, _Worker)]
+
+
 class _Worker(threading.Thread):
     def __init__(
         self, connection: Connection, prepare: Callable[[], Handler], inbox: Inbox

@@ -36,6 +36,7 @@ class Scan:
 
     Attributes:
         inbox_bytes: Bound of what may wait to be worked on.
+        begun: The header has come.
 
     Args:
         connection: Its connection, not greeted yet.
@@ -71,6 +72,7 @@ class Scan:
         self.turn = turn
         self.inbox_bytes = INBOX_BYTES
         self.watch = ScanWatch(self.name, kind, observers)
+        self.begun = False
         self._started = time.monotonic()
 
     def run(self) -> None:
@@ -104,6 +106,15 @@ class Scan:
         finally:
             CURRENT_SCAN.reset(token)
 
+    def send_away(self, why: str) -> None:
+        """End the connection if the scan has not begun; from any thread.
+
+        Args:
+            why: For the peer and the log.
+        """
+        if not self.begun:
+            self.connection.send_away(f"no header came before the end: {why}")
+
     def _begin(self) -> ReconstructionOptions:
         """Options of the scan; what can't be done is refused before anything heavy is loaded."""
         self._greet()
@@ -117,6 +128,7 @@ class Scan:
     def _greet(self) -> None:
         with self.connection.patience(self.patience):
             self.connection.greet()
+        self.begun = True
 
     def _prepare(self, options: ReconstructionOptions) -> Handler:
         handler = self._handler(options)

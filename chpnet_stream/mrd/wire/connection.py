@@ -187,10 +187,17 @@ class Connection:
             timer.cancel()
 
     def _lose_patience(self, seconds: float) -> None:
-        text = (
+        self.send_away(
             f"no header came for {seconds:g} s, expected a scan to begin by then; the peer hangs, "
             "or only looked whether somebody listens"
         )
+
+    def send_away(self, text: str) -> None:
+        """Tell the peer why, and let go of the stream; whoever reads gets `StalledPeerError`.
+
+        Args:
+            text: Why.
+        """
         self._lost = StalledPeerError(text)
         self.fail(f"chpnet-stream: {text}")
         self.hang_up()
