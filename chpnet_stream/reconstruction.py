@@ -16,6 +16,7 @@ from torch import Tensor
 
 from chpnet_stream.ahead import Ahead
 from chpnet_stream.calibrate import CoilCalibration, Sensitivities
+from chpnet_stream.damaged_lines import DamagedLines, damaged_lines
 from chpnet_stream.deadline import DeadlineRunner, StoppableSolver, TooLateError
 from chpnet_stream.engines.engine import Engine, Problem, first_line
 from chpnet_stream.errors import (
@@ -57,6 +58,8 @@ class _Work:
     adjoint: Tensor
     energy: float
     noise: Noise
+    mark: str
+    """What is wrong with the lines; empty where nothing is."""
     solved: dict[tuple[float, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
 
 
@@ -78,6 +81,7 @@ class SliceReconstructor:
 
     Attributes:
         judged: Told of what the checks of each network image found; nobody by default.
+        inspected: Told of what was found of the lines of each slice; nobody by default.
         fallbacks: Images that are not of the method asked for, by kind of reason.
 
     Args:
@@ -114,6 +118,7 @@ class SliceReconstructor:
         self._ahead = Ahead(self.calibration, self.device)
         self._anticipates = True
         self.judged: Callable[[Quality], None] | None = None
+        self.inspected: Callable[[DamagedLines], None] | None = None
         self.fallbacks: Counter[str] = Counter()
         self.runner: DeadlineRunner[Reconstruction] = DeadlineRunner()
 
@@ -263,7 +268,7 @@ class SliceReconstructor:
             coils,
             job.clock.milliseconds,
             (*notes, name),
-            mark=job.mark,
+            mark="; ".join(mark for mark in (job.work.mark if job.work else "", job.mark) if mark),
         )
 
     def grow(self, growing: GrowingSlice) -> None:
@@ -314,7 +319,24 @@ class SliceReconstructor:
         samples = len(sensitivities.maps) * int(np.count_nonzero(data.sampled))
         samples *= max(data.echo_samples[1] - data.echo_samples[0], 0)
         noise = Noise(1.0 / most, samples, float(weights.mean()))
-        return _Work(sensitivities, operator, adjoint, energy, noise)
+        mark = self._mark_of(lines.data, data, operator)
+        job.clock.lap("checks")
+        return _Work(sensitivities, operator, adjoint, energy, noise, mark)
+
+    def _mark_of(self, lines: Tensor, data: Slice, operator: ColumnSense) -> str:
+        """What is wrong with the lines `coils x ky` of a slice; empty where nothing is."""
+        columns = data.kspace.shape[2]
+        if lines.shape[1] == columns:
+            lines = lines[:, operator.first : operator.last]
+        echo = data.echo_samples[1] - data.echo_samples[0]
+        known = self.calibration.noise_source != "none"
+        try:
+            found = damaged_lines(lines, data.sampled, noise=echo / columns, noise_known=known)
+        except Exception as error:  # noqa: BLE001 - an image that was not checked is better than none
+            return f"the lines could not be checked ({type(error).__name__}: {first_line(error)})"
+        if self.inspected is not None:
+            self.inspected(found)
+        return found.mark
 
     def _solve(self, work: _Work, regularization: float, iterations: int) -> tuple[Tensor, Tensor]:
         """CG-SENSE's image x, and A* A x.
