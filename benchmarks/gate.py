@@ -1,8 +1,8 @@
 """The quality gate on good, damaged and foreign scans and on faulty networks.
 
-Writes docs/tables/gate.md and docs/pictures/gate.png (ROC curves). Good scans are of pictures that
-neither the network nor its limits have seen. Findings are kept in a file, so that a run can be cut
-off and goes on; those of another model are not gone on with.
+Writes docs/tables/gate.md and docs/pictures/gate.png (ROC curves of refusals, and of marks). Good
+scans are of pictures that neither the network nor its limits have seen. Findings are kept in a
+file, so that a run can be cut off and goes on; those of another model are not gone on with.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import torch
 from gate_cases import CASES, Case
 from report import CHECKOUT, TABLES, machine, markdown_table, write
 
+from chpnet_stream.damaged_lines import LIMIT
 from chpnet_stream.engines.pytorch import PyTorchEngine
 from chpnet_stream.errors import ChpnetError
 from chpnet_stream.network.gate_limits import GateLimits
@@ -45,6 +46,7 @@ DIGITS = {
     "harmful": 0,
     "of these refused %": 0,
     "AUC": 3,
+    "AUC of the mark": 3,
 }
 
 Finding = dict[str, Any]
@@ -153,7 +155,9 @@ def _finding(make: Callable[[], Judged]) -> Finding:
     except ChpnetError as error:
         return {"lost": f"{type(error).__name__}: {error}", "worse": None}
     quality = None if made.quality is None else vars(made.quality)
-    return {"quality": quality, "worse": made.worse_db, "method": made.method, "gap": made.gap}
+    damage = None if made.damage is None else vars(made.damage)
+    found = {"quality": quality, "worse": made.worse_db, "method": made.method, "gap": made.gap}
+    return {**found, "damage": damage}
 
 
 def score(finding: Finding, limits: GateLimits) -> float:
@@ -178,10 +182,20 @@ def refused(finding: Finding, limits: GateLimits) -> bool:
     return problem_of(Quality(**q), limits)[0] is not None
 
 
+def doubt(finding: Finding, limits: GateLimits) -> float:
+    """The same of what marks the data: above one they are marked."""
+    q, lines = finding.get("quality"), finding.get("damage")
+    values = [0.0]
+    if q and not math.isnan(q["inconsistency"]):  # NaN is of images that are refused anyway
+        values += [q["inconsistency"] / limits.inconsistency]
+    if lines:
+        values += [math.inf if lines["empty"] or lines["copies"] else lines["miss"] / LIMIT]
+    return max(values)
+
+
 def marked(finding: Finding, limits: GateLimits) -> bool:
-    """Whether the data are told to be inconsistent."""
-    q = finding.get("quality")
-    return bool(q) and q["inconsistency"] > limits.inconsistency
+    """Whether the data are told to be damaged."""
+    return doubt(finding, limits) > 1
 
 
 def harmful(finding: Finding) -> bool:
@@ -208,7 +222,10 @@ def table(found: dict[str, list[Finding]], limits: GateLimits, bank: SourceBank)
     good, seeds = good_of(found)
     alarms = [f for f in good if refused(f, limits)]
     bad_alarms = sum(harmful(f) for f in alarms)
+    nothing = len(alarms) - bad_alarms
     scores = [score(f, limits) for f in good]
+    doubts = [doubt(f, limits) for f in good]
+    marks = sum(marked(f, limits) for f in good)
     lost = sum("lost" in f for rows in found.values() for f in rows)
     harm = [f for c in _tried(found, "network") for f in found[c.name] if harmful(f)]
     parts = [
@@ -224,8 +241,14 @@ def table(found: dict[str, list[Finding]], limits: GateLimits, bank: SourceBank)
         f"- refused: {len(alarms)} of {len(good)} "
         f"({100 * len(alarms) / len(good):.3f} %; 95 % upper bound "
         f"{100 * upper_bound(len(alarms), len(good)):.3f} %)",
-        f"- of these, images that were worse than CG-SENSE's by {HARM_DB:g} dB: {bad_alarms}",
-        f"- marked for their data: {sum(marked(f, limits) for f in good)}",
+        f"- of these, images that were worse than CG-SENSE's by {HARM_DB:g} dB, and so rightly "
+        f"refused: {bad_alarms}; refused for nothing: {nothing} "
+        f"({100 * nothing / len(good):.3f} %, upper bound "
+        f"{100 * upper_bound(nothing, len(good)):.3f} %)",
+        f"- marked for their data: {marks} (95 % upper bound "
+        f"{100 * upper_bound(marks, len(good)):.3f} %; largest value relative to its limit: median "
+        f"{np.median(doubts):.2f}, 99.9 % {np.quantile(doubts, 0.999):.2f}, largest "
+        f"{max(doubts):.2f})",
         f"- worse than CG-SENSE's image by {HARM_DB:g} dB, and sent: "
         f"{sum(harmful(f) and not refused(f, limits) for f in good)}",
         f"- score (largest value relative to its limit): median {np.median(scores):.2f}, "
@@ -244,7 +267,7 @@ def table(found: dict[str, list[Finding]], limits: GateLimits, bank: SourceBank)
         "scale": "Scales",
     }
     for group, title in titles.items():
-        rows = [_row(c, found[c.name], limits, scores) for c in _tried(found, group)]
+        rows = [_row(c, found[c.name], limits, scores, doubts) for c in _tried(found, group)]
         if rows:
             parts += [f"### {title}\n", markdown_table(rows, DIGITS) + "\n"]
     return "\n".join(parts)
@@ -254,7 +277,9 @@ def _tried(found: dict[str, list[Finding]], group: str) -> list[Case]:
     return [case for case in CASES if case.group == group and case.name in found]
 
 
-def _row(case: Case, rows: list[Finding], limits: GateLimits, good: list[float]) -> dict[str, Any]:
+def _row(
+    case: Case, rows: list[Finding], limits: GateLimits, good: list[float], doubts: list[float]
+) -> dict[str, Any]:
     no = [refused(f, limits) for f in rows]
     harm = [n for n, f in zip(no, rows, strict=True) if harmful(f)]
     return {
@@ -266,6 +291,7 @@ def _row(case: Case, rows: list[Finding], limits: GateLimits, good: list[float])
         "harmful": len(harm),
         "of these refused %": 100 * float(np.mean(harm)) if harm else None,
         "AUC": area([score(f, limits) for f in rows], good),
+        "AUC of the mark": area([doubt(f, limits) for f in rows], doubts),
     }
 
 
@@ -285,28 +311,39 @@ def plot(found: dict[str, list[Finding]], limits: GateLimits, path: Path) -> Non
     names = ("shifted by 1 pixel", "disc added, radius 3, 30 %", "disc added, radius 6, 15 %")
     names += ("image x 1.05", "weights wrong by 30 %", "blurred", "noise added, 10 %")
     curves |= {name: found[name] for name in names}
-    figure, axes = pyplot.subplots(figsize=(7.5, 5), layout="constrained")
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(13, 5), layout="constrained")
+    _curves(left, good, {n: [score(f, limits) for f in rows] for n, rows in curves.items()})
+    left.set(title="Refused by the gate")
+    marks = {c.name: [doubt(f, limits) for f in found[c.name]] for c in _tried(found, "data")}
+    marks = {n: values for n, values in marks.items() if not n.startswith("noise scan")}
+    _curves(right, np.array([doubt(f, limits) for f in good_of(found)[0]]), marks)
+    right.set(title="Marked for their data")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    print(f"wrote {path.name}")
+
+
+def _curves(axes: Any, good: np.ndarray, bad: dict[str, list[float]]) -> None:
     lowest = 1 / len(good)
-    for name, rows in curves.items():
-        bad = np.array([score(f, limits) for f in rows])
-        thresholds = np.concatenate([[math.inf], np.unique(good)[::-1], [0.0]])
-        alarm = np.array([(good >= t).mean() for t in thresholds])
-        caught = np.array([(bad >= t).mean() for t in thresholds])
-        axes.step(np.maximum(alarm, lowest), caught, where="post", label=f"{name} (n = {len(bad)})")
+    thresholds = np.concatenate([[math.inf], np.unique(good)[::-1], [0.0]])
+    alarm = np.array([(good >= t).mean() for t in thresholds])
+    for name, values in bad.items():
+        caught = np.array([(np.array(values) >= t).mean() for t in thresholds])
+        label = f"{name} (n = {len(values)})"
+        axes.step(np.maximum(alarm, lowest), caught, where="post", label=label)
     axes.axvline(1e-3, color="grey", linestyle=":", linewidth=1)
-    axes.text(1.05e-3, 0.02, "1 in 1,000", color="grey")
+    note = axes.text(1.05e-3, 0.02, "1 in 1,000", color="grey", clip_on=True)
+    note.set_in_layout(False)  # it may lie outside
     axes.set(
         xscale="log",
         xlim=(lowest, 1),
         ylim=(0, 1.02),
         xlabel=f"false alarms (share of {len(good)} good slices)",
-        ylabel="refused (share of bad slices)",
+        ylabel="share of bad slices",
     )
-    axes.legend(fontsize="small", loc="lower right")
+    if bad:
+        axes.legend(fontsize="x-small", loc="lower right")
     axes.grid(visible=True, alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    print(f"wrote {path.name}")
 
 
 if __name__ == "__main__":

@@ -138,9 +138,15 @@ def findings(
 def false_alarms(found: Sequence[Judged], limits: GateLimits) -> FalseAlarms:
     """Count good scans that limits would refuse."""
     alarms = [j for j in found if j.quality and problem_of(j.quality, limits)[0] is not None]
-    marks = [j for j in found if j.quality and not j.quality.inconsistency <= limits.inconsistency]
+    marks = [j for j in found if _marked(j, limits)]
     harmful = sum(j.worse_db > 0 for j in alarms)
     return FalseAlarms(len(found), len(alarms), len(marks), harmful)
+
+
+def _marked(found: Judged, limits: GateLimits) -> bool:
+    if found.damage is not None and found.damage.mark:
+        return True
+    return found.quality is not None and not found.quality.inconsistency <= limits.inconsistency
 
 
 def write_limits(path: Path, limits: GateLimits) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from chpnet_stream.damaged_lines import DamagedLines
 from chpnet_stream.engines.engine import Engine, Problem
 from chpnet_stream.mrd.header import Encoding, ScanHeader
 from chpnet_stream.network.normal import to_complex
@@ -165,12 +166,14 @@ class Judged:
             was nearer. NaN without an image.
         method: What went out in the end.
         gap: Errors of the network's image and of CG-SENSE's, relative to the truth; NaN without.
+        damage: What was found of the measured lines; None where they were not looked at.
     """
 
     quality: Quality | None
     worse_db: float
     method: str
     gap: tuple[float, float] = (np.nan, np.nan)
+    damage: DamagedLines | None = None
 
 
 class Recorder:
@@ -217,14 +220,17 @@ def judge(
         data = alter(data)
     recorder = Recorder(engine, spoil)
     found: list[Quality] = []
+    lines: list[DamagedLines] = []
     reconstruct = SliceReconstructor(noise, recorder)
     reconstruct.judged = found.append
+    reconstruct.inspected = lines.append
     try:
         made = reconstruct(data)
     finally:
         reconstruct.close()
+    damage = lines[0] if lines else None
     if recorder.problem is None or recorder.made is None or not found:
-        return Judged(found[0] if found else None, np.nan, made.method)
+        return Judged(found[0] if found else None, np.nan, made.method, damage=damage)
     whitening = reconstruct.calibration.whitening(data).numpy()
     white = np.einsum("vc,cyx->vyx", whitening, scan.clean)
     truth = root_sum_of_squares(ifft(torch.from_numpy(white.astype(np.complex64))))
@@ -237,4 +243,4 @@ def judge(
     size = max(float(truth[inside].double().square().sum()), 1e-30)
     worse = 10 * np.log10(max(errors[0], 1e-30) / max(errors[1], 1e-30))
     gap = (float(np.sqrt(errors[0] / size)), float(np.sqrt(errors[1] / size)))
-    return Judged(found[0], worse if np.isfinite(worse) else np.inf, made.method, gap)
+    return Judged(found[0], worse if np.isfinite(worse) else np.inf, made.method, gap, damage)
