@@ -5,6 +5,7 @@
 SETTINGS is JSON for `recipe_for_all`.
 """
 
+import faulthandler
 import json
 import os
 import sys
@@ -15,6 +16,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from chpnet_training.devices import make_fabric
+from chpnet_training.processes import launch
 from tests.training.tiny_runs import make_run, recipe_for_all
 
 
@@ -31,10 +33,11 @@ class Watched(torch.utils.data.Dataset):
 
 
 def main(kind: str, settings: str, *paths: str) -> None:
+    faulthandler.dump_traceback_later(200)  # `start` of test_parallel.py gives up after this
     torch.set_num_threads(1)
     bank, folder, *teacher = map(Path, paths)
     fabric = make_fabric(accelerator="cpu", unused=kind == "distill")
-    fabric.launch()
+    launch(fabric)
     recipe = recipe_for_all(**json.loads(settings))
     trainer = make_run(
         kind, recipe, bank, folder, fabric=fabric, teacher=teacher[0] if teacher else None

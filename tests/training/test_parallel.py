@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.training.tiny import tiny_bank
 from tests.training.tiny_runs import make_run, recipe_for_all, state_of
 
 CHECKOUT = Path(__file__).parents[2]
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2)
 SETTINGS = {
     "steps": 6,
     "every": 2,
@@ -50,22 +52,39 @@ def alone(bank, tmp_path_factory):
 
 def start(*words: object, **environment: str) -> str:
     """Run a process in the checkout; returns what it said on stderr."""
+    code, said = outcome(*words, **environment)
+    assert code == 0, said
+    return said
+
+
+def outcome(*words: object, **environment: str) -> tuple[int, str]:
+    """Exit code and stderr of a process in the checkout; none of its children outlives it."""
     kept = {k: v for k, v in os.environ.items() if k not in ALLOCATOR}
-    done = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, *map(str, words)],
         cwd=CHECKOUT,
         env={**kept, "OMP_NUM_THREADS": "1", **environment},
-        capture_output=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=250,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stderr
+        start_new_session=True,
+    ) as process:
+        try:
+            _, said = process.communicate(timeout=250)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            _, said = process.communicate()
+            raise AssertionError(f"did not end: {said}") from None
+    return process.returncode, said
 
 
 def torchrun(*words: object) -> str:
-    return start("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, *words)
+    return start(*TORCHRUN, *words)
+
+
+def told_by(folder: Path) -> list[dict]:
+    """What the two processes wrote down."""
+    return [json.loads((folder / f"rank{i}.json").read_text()) for i in (0, 1)]
 
 
 def furthest(one: Path, two: Path) -> float:
@@ -85,7 +104,7 @@ def furthest(one: Path, two: Path) -> float:
 def test_two_processes_are_one_run(bank, alone, tmp_path, kind):
     words = [kind, json.dumps(SETTINGS), bank, tmp_path, alone / "closed.ckpt"]
     torchrun(CHECKOUT / "tests" / "training" / "parallel.py", *words)
-    told = [json.loads((tmp_path / f"rank{i}.json").read_text()) for i in (0, 1)]
+    told = told_by(tmp_path)
     assert [t["world"] for t in told] == [2, 2]
     assert all(t["finished"] for t in told)
     # each slice of one process's run was seen once, by one of the two
@@ -128,3 +147,60 @@ def test_the_command_line_in_two_processes(bank, alone, tmp_path, launcher):
     assert state_of(tmp_path / "run")["step"] == 6
     assert furthest(alone / "student", tmp_path / "run") < TOLERANCE
     assert (tmp_path / "run" / CHECKPOINT).is_file()
+
+
+def test_processes_part_without_waiting_for_each_other():
+    """In PyTorch 2.13 a group whose last owner is DDP waits for threads that wait for it."""
+    start(CHECKOUT / "tests" / "training" / "goodbye.py", 40, 200)
+
+
+@pytest.fixture(scope="module")
+def scenes(bank, alone, tmp_path_factory):
+    """What came of the scenes of together.py, by process."""
+    folder = tmp_path_factory.mktemp("scenes")
+    words = [CHECKOUT / "tests" / "training" / "together.py", bank, folder, alone / "closed.ckpt"]
+    code, said = outcome(*TORCHRUN, *words)
+    assert code != 0, said
+    return [*told_by(folder), said]
+
+
+def test_a_loss_that_one_process_sees_ends_both(scenes):
+    for rank, loss in enumerate(("1", "inf")):
+        said, weight = scenes[rank]["infinite"]
+        assert f"step 7, student, process {rank} of 2: expected a finite loss" in said
+        assert f"found loss {loss} and a gradient norm of 1.0" in said
+        assert weight == 1.0
+
+
+def test_steps_are_left_out_by_the_gradient_of_all(scenes):
+    one, two, _ = scenes
+    assert one["wild"] == two["wild"]
+    assert one["wild"][:2] == [
+        True,
+        False,
+    ]  # means 5.5 and 50.5; 8 is the limit
+
+
+def test_usefulness_is_that_of_all(scenes):
+    one, two, _ = scenes
+    assert one["wrong"] == two["wrong"]
+    shares = one["wrong"][0]
+    assert shares[0] > 0 > shares[1]
+
+
+def test_processes_with_different_checkpoints_do_not_begin(scenes):
+    for rank in (0, 1):
+        assert "in all 2 processes, found them at steps 3, 0;" in scenes[rank]["folder"]
+
+
+def test_a_process_may_work_alone_for_longer_than_the_others_wait(scenes):
+    assert all(scenes[rank]["long"] > 8 for rank in (0, 1))
+
+
+def test_a_process_that_does_not_answer_is_named(scenes):
+    said, seconds = scenes[0]["silent"]
+    assert said.startswith("process 0 of 2: expected an answer of the other processes, found: ")
+    assert "this one is at step 1, missing: process 1 at step 0;" in said
+    assert "--collective-timeout" in said
+    assert 7 < seconds < 120
+    assert "silent" not in scenes[1]  # it was ended, not waited for

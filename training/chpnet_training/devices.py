@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from chpnet_stream.errors import ConfigurationError
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+PATIENCE = 600.0
+"""Seconds that a process waits for the others."""
 
 
 class MixedArithmetic(MixedPrecision):
@@ -37,8 +40,9 @@ def make_fabric(
     nodes: int = 1,
     precision: str = "32-true",
     unused: bool = False,
+    patience: float = PATIENCE,
 ) -> Fabric:
-    """Lightning's Fabric for these devices, not launched yet.
+    """Lightning's Fabric for these devices, not launched yet (`chpnet_training.processes.launch`).
 
     Args:
         accelerator: "cpu", "cuda" or "auto" (CUDA where there is a GPU).
@@ -46,6 +50,7 @@ def make_fabric(
         nodes: Machines; under torchrun those that it knows.
         precision: One of `PRECISIONS`: arithmetic of the networks.
         unused: Whether a step may leave parameters out (a teacher with closed blocks).
+        patience: Seconds that a process waits for the others before it ends with an error.
 
     Raises:
         ConfigurationError: If the devices are not there, or can't do it.
@@ -56,12 +61,13 @@ def make_fabric(
     devices, nodes = _world(devices, nodes)
     parallel = devices * nodes > 1
     mixed = precision != "32-true"
+    together = DDPStrategy(timeout=timedelta(seconds=patience), find_unused_parameters=unused)
     try:
         return Fabric(
             accelerator=accelerator,
             devices=devices,
             num_nodes=nodes,
-            strategy=DDPStrategy(find_unused_parameters=unused) if parallel else "auto",
+            strategy=together if parallel else "auto",
             plugins=[MixedArithmetic(precision, accelerator)] if mixed else None,  # type: ignore[arg-type]
         )
     except (MisconfigurationException, ValueError) as error:

@@ -12,6 +12,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from chpnet_stream.errors import ChpnetError
+from chpnet_training.agreement import agree
 from chpnet_training.recipe import OptimizerConfig
 
 SPIKE = 8.0
@@ -96,10 +97,11 @@ class GuardedOptimizer:
         norm = self.fabric.clip_gradients(
             self.network, self.optimizer, max_norm=self.config.clip, error_if_nonfinite=False
         )
-        size = math.nan if norm is None else float(norm)
-        if self._overflowed(loss, size):
+        told = [float(loss.detach()), math.nan if norm is None else float(norm)]
+        value, size = agree(self.fabric, told)
+        if self._overflowed(value, size):
             return False
-        if not (math.isfinite(float(loss.detach())) and math.isfinite(size)):
+        if not (math.isfinite(value) and math.isfinite(size)):
             raise TrainingError(self._diagnosis(number, rate, size, terms))
         if self._is_spike(number, size):
             if self._scaler is not None:
@@ -136,10 +138,10 @@ class GuardedOptimizer:
         self.spikes = int(state["spikes"])
         self.updates = int(state["updates"])
 
-    def _overflowed(self, loss: Tensor, size: float) -> bool:
+    def _overflowed(self, value: float, size: float) -> bool:
         """Whether half precision could not hold the gradient: it is left out and scaled less."""
         scaler = self._scaler
-        if scaler is None or math.isfinite(size) or not bool(torch.isfinite(loss.detach())):
+        if scaler is None or math.isfinite(size) or not math.isfinite(value):
             return False
         if scaler.get_scale() < 1.0:
             return False
@@ -154,10 +156,12 @@ class GuardedOptimizer:
             if p.grad is not None and not bool(torch.isfinite(p.grad).all())
         ]
         where = f"; not finite in {', '.join(bad[:3])}" if bad else ""
+        world = self.fabric.world_size
+        process = f", process {self.fabric.global_rank} of {world}" if world > 1 else ""
         return (
-            f"step {number}, {self.name}: expected a finite loss and gradient, found {said} and a "
-            f"gradient norm of {size}{where}; lower the learning rate (now {rate:.2g}) and "
-            "continue from the last checkpoint"
+            f"step {number}, {self.name}{process}: expected a finite loss and gradient, found "
+            f"{said} and a gradient norm of {size}{where}; lower the learning rate "
+            f"(now {rate:.2g}) and continue from the last checkpoint"
         )
 
     def _is_spike(self, number: int, size: float) -> bool:

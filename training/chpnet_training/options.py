@@ -99,6 +99,13 @@ def device_options(command: F) -> F:
             help="Machines; start the same command on each with torchrun.",
         ),
         click.option(
+            "--collective-timeout",
+            type=Duration(),
+            default="10m",
+            show_default=True,
+            help="How long a process waits for the others before it ends with an error.",
+        ),
+        click.option(
             "--precision",
             type=click.Choice(["32-true", "bf16-mixed", "16-mixed"]),
             default="32-true",
@@ -151,6 +158,7 @@ def make_materials(
     import torch
 
     from chpnet_training.devices import make_fabric
+    from chpnet_training.processes import launch
     from chpnet_training.runs import Materials
 
     fabric = make_fabric(
@@ -159,8 +167,9 @@ def make_materials(
         nodes=how["nodes"],
         precision=how["precision"],
         unused=unused,
+        patience=how["collective_timeout"],
     )
-    fabric.launch()
+    launch(fabric)
     if how["threads"] is not None:  # after the launch, which sets it to this process's share
         torch.set_num_threads(how["threads"])
     return Materials(fabric, data, out, cache=how["cache"], workers=how["workers"])

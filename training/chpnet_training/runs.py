@@ -12,9 +12,11 @@ from torch import nn
 
 from chpnet_stream.errors import ConfigurationError
 from chpnet_stream.network.chpnet import Student, build_student
+from chpnet_training.agreement import first_alone
 from chpnet_training.checkpoint import give_weights, load_network, read_checkpoint
 from chpnet_training.dataset import Batch, FixedSlices, Slices, collate
 from chpnet_training.distillation import Distillation
+from chpnet_training.processes import explained
 from chpnet_training.recipe import Recipe
 from chpnet_training.supervised import Supervised
 from chpnet_training.teacher import SwinTeacher
@@ -60,6 +62,7 @@ def build_network(recipe: Recipe, name: str) -> nn.Module:
     raise ConfigurationError(f"expected a network of {', '.join(NETWORKS)}, found '{name}'")
 
 
+@explained()
 def supervised_run(
     recipe: Recipe, name: str, materials: Materials, initial: Path | None = None
 ) -> Trainer:
@@ -78,6 +81,7 @@ def supervised_run(
     return _trainer(recipe, learner, materials)
 
 
+@explained()
 def distillation_run(
     recipe: Recipe, teacher: Path, materials: Materials, initial: Path | None = None
 ) -> Trainer:
@@ -124,11 +128,19 @@ def training_slices(recipe: Recipe, materials: Materials) -> Any:
     if recipe.data.fixed == 0:
         return slices
     folder = materials.cache or materials.out / "data"
-    fabric, file = materials.fabric, folder / "train.pt"
-    if fabric.is_global_zero and not file.exists():
-        FixedSlices(slices, recipe.data.fixed, file, recipe.seed, materials.progress)
-    fabric.barrier()
-    return FixedSlices(slices, recipe.data.fixed, file, recipe.seed)
+    count, file = recipe.data.fixed, folder / "train.pt"
+
+    def make(beat: Callable[[], None]) -> None:
+        def tell(made: int, wanted: int) -> None:
+            beat()
+            if materials.progress is not None:
+                materials.progress(made, wanted)
+
+        if not file.exists():
+            FixedSlices(slices, count, file, recipe.seed, tell)
+
+    first_alone(materials.fabric, make)
+    return FixedSlices(slices, count, file, recipe.seed)
 
 
 def validation_batches(

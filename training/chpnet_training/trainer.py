@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from chpnet_training.agreement import agree
 from chpnet_training.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from chpnet_training.dataset import Batch, collate, step_loader
+from chpnet_training.processes import explained, note_step
 from chpnet_training.recipe import Recipe, differences
 from chpnet_training.runlog import RunLog
 from chpnet_training.validation import validate
@@ -97,10 +99,12 @@ class Trainer:
         begun: dict[str, Any] | None = None
         if (folder / CHECKPOINT).exists():
             begun = self._load(folder / CHECKPOINT)
+        self._begin_together()
         self.log = RunLog(folder, self.step, enabled=fabric.is_global_zero)
         if begun is not None:
             self.log.load_state_dict(begun)
 
+    @explained()
     def run(
         self,
         report: Callable[[Progress], None] | None = None,
@@ -116,7 +120,7 @@ class Trainer:
             stop: Asked after every step; True makes a checkpoint and stops there.
 
         Raises:
-            TrainingError: If the loss or the gradient is not finite.
+            TrainingError: If the loss or the gradient is not finite, or another process is gone.
         """
         recipe, fabric = self.recipe, self.fabric
         steps, begin = recipe.optimizer.steps, time.monotonic()
@@ -134,6 +138,7 @@ class Trainer:
         tick = time.monotonic()
         try:
             for samples in loader:
+                note_step(self.step)
                 torch.manual_seed(1_000_003 * recipe.seed + self.step)  # gates, everywhere alike
                 told = self.learner.step(collate(samples, fabric.device), self.step)
                 self.step += 1
@@ -171,13 +176,24 @@ class Trainer:
 
     def _agree(self, told: dict[str, float], late: bool) -> tuple[dict[str, float], bool]:
         """Means over all devices, and whether one of them wants to stop."""
-        if self.fabric.world_size == 1:
-            return told, late
-        mine = torch.tensor(
-            [*told.values(), float(late)], dtype=torch.float64, device=self.fabric.device
-        )
-        *means, share = torch.as_tensor(self.fabric.all_reduce(mine, reduce_op="mean")).tolist()
+        *means, share = agree(self.fabric, [*told.values(), float(late)])
         return dict(zip(told, means, strict=True)), share > 0
+
+    def _begin_together(self) -> None:
+        """Make sure that all processes found the same checkpoint, or none.
+
+        Raises:
+            CheckpointError: If they would begin at different steps.
+        """
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        own = [float(self.step) if other == rank else 0.0 for other in range(world)]
+        steps = [round(world * share) for share in agree(self.fabric, own)]
+        if len(set(steps)) > 1:
+            raise CheckpointError(
+                f"{self.folder / CHECKPOINT}: expected the same checkpoint in all {world} "
+                f"processes, found them at steps {', '.join(map(str, steps[:8]))}; give an --out "
+                "folder that all machines share"
+            )
 
     def _sum(self, values: Tensor) -> Tensor:
         summed = self.fabric.all_reduce(values.to(self.fabric.device), reduce_op="sum")
