@@ -102,7 +102,8 @@ class Ahead:
 
     def _lines(self, sensitivities: Sensitivities, shape: tuple[int, ...]) -> CoilLines:
         pinned = self.device.type == "cuda"
-        return CoilLines(sensitivities.mixing, shape[0], shape[1], pinned=pinned)
+        seen = (sensitivities.sense.first, sensitivities.sense.last)
+        return CoilLines(sensitivities.mixing, shape[0], shape[1], seen=seen, pinned=pinned)
 
 
 def _put(done: CoilLines, counts: np.ndarray, lines: Lines, rows: np.ndarray) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from chpnet_stream.calibration_block import CalibrationBlock
 from chpnet_stream.errors import MissingCalibrationError, ReconstructionError
 from chpnet_stream.physics.coils import compression_matrix, espirit
+from chpnet_stream.physics.narrow_sense import NarrowSense
 from chpnet_stream.physics.noise_level import estimate_noise
 from chpnet_stream.physics.operators import ColumnSense
 from chpnet_stream.scan.noise import NoiseScan
@@ -33,6 +34,9 @@ LEAST_NOISE = 1e-6
 logger = logging.getLogger(__name__)
 
 
+_Operators = tuple[ColumnSense, NarrowSense | None]
+
+
 @dataclass(frozen=True)
 class Sensitivities:
     """What is known of the coils at one slice position.
@@ -42,19 +46,39 @@ class Sensitivities:
             variance (of a complex sample) behind it.
         maps: Complex `virtual y x`, unit norm inside the object, zero outside.
         sense: A* A of these maps and of all lines, to be given the weights of a slice.
+        narrow: The same with few coils a column, on a CPU; None elsewhere.
         mixing: The matrix on the CPU, where lines come in.
     """
 
     matrix: Tensor
     maps: Tensor
     sense: ColumnSense = field(init=False, repr=False)
+    narrow: NarrowSense | None = field(init=False, repr=False)
     mixing: Tensor = field(init=False, repr=False)
+    _weighted: dict[bytes, _Operators] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         """Lay out the maps for the operator: once, not for every slice."""
         weights = self.maps.real.new_ones(self.maps.shape[-2])
         object.__setattr__(self, "sense", ColumnSense(self.maps, weights))
+        narrow = NarrowSense(self.maps, weights) if self.maps.device.type == "cpu" else None
+        object.__setattr__(self, "narrow", narrow)
         object.__setattr__(self, "mixing", self.matrix.cpu())
+
+    def operators(self, weights: np.ndarray) -> _Operators:
+        """`sense` and `narrow` for the lines of a slice; kept, since most slices have the same.
+
+        Args:
+            weights: Weight of every line, float32 `ky`.
+        """
+        key = weights.tobytes()
+        found = self._weighted.get(key)
+        if found is None:
+            on_device = torch.from_numpy(weights).to(self.maps.device)
+            narrow = self.narrow.weighted(on_device) if self.narrow is not None else None
+            self._weighted.clear()  # of other lines: one is enough
+            found = self._weighted[key] = (self.sense.weighted(on_device), narrow)
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,7 +252,8 @@ class CoilCalibration:
         del here[:-KEPT_FOR_A_PLACE]
         self._kept.move_to_end(place)
         coils = min(self.virtual_coils, len(block.samples))
-        each = 3 * 8 * coils * block.shape[0] * block.shape[1]  # maps, and twice more in `sense`
+        # maps, twice more in `sense`, and twice about half of that in `narrow`
+        each = 4 * 8 * coils * block.shape[0] * block.shape[1]
         most = CACHE_BYTES // each
         while len(self._kept) > 1 and sum(map(len, self._kept.values())) > most:
             self._kept.popitem(last=False)

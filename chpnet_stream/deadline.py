@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from chpnet_stream.network.normal import ColumnNormal, Normal
+from chpnet_stream.network.normal import ColumnNormal, NarrowNormal, Normal
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ class StoppableSolver(StoppableNormal):
         stop: Set when the work is given up.
     """
 
-    def __init__(self, normal: ColumnNormal, stop: threading.Event) -> None:
+    def __init__(self, normal: ColumnNormal | NarrowNormal, stop: threading.Event) -> None:
         super().__init__(normal, stop)
         self._solve = normal.solve
 

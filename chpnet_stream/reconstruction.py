@@ -28,8 +28,10 @@ from chpnet_stream.errors import (
 from chpnet_stream.methods import LADDERS, LATE, METHODS, Reconstruction
 from chpnet_stream.metrics import StageClock
 from chpnet_stream.mrd.images import crop_to_recon
-from chpnet_stream.network.normal import ColumnNormal, to_channels, to_complex
+from chpnet_stream.network.normal import ColumnNormal, NarrowNormal, to_channels, to_complex
 from chpnet_stream.physics.classical import ConjugateGradient, zero_filled_rss
+from chpnet_stream.physics.narrow_gradient import NarrowGradient
+from chpnet_stream.physics.narrow_sense import NarrowSense
 from chpnet_stream.physics.operators import ColumnSense
 from chpnet_stream.quality import Noise, Quality, check, residual
 from chpnet_stream.scan.noise import NoiseScan
@@ -55,6 +57,7 @@ class _Work:
 
     sensitivities: Sensitivities
     operator: ColumnSense
+    narrow: NarrowSense | None
     adjoint: Tensor
     energy: float
     noise: Noise
@@ -312,7 +315,7 @@ class SliceReconstructor:
         lines = self._ahead.lines(data, sensitivities)
         most = max(int(data.sampled.max()), 1)
         weights = data.sampled.astype(np.float32) / most
-        operator = sensitivities.sense.weighted(torch.from_numpy(weights).to(self.device))
+        operator, narrow = sensitivities.operators(weights)
         adjoint = lines.adjoint(operator)
         energy = lines.energy(weights)
         job.clock.lap("data")
@@ -321,7 +324,7 @@ class SliceReconstructor:
         noise = Noise(1.0 / most, samples, float(weights.mean()))
         mark = self._mark_of(lines.data, data, operator)
         job.clock.lap("checks")
-        return _Work(sensitivities, operator, adjoint, energy, noise, mark)
+        return _Work(sensitivities, operator, narrow, adjoint, energy, noise, mark)
 
     def _mark_of(self, lines: Tensor, data: Slice, operator: ColumnSense) -> str:
         """What is wrong with the lines `coils x ky` of a slice; empty where nothing is."""
@@ -349,12 +352,20 @@ class SliceReconstructor:
             stops = {iterations}
             if card is not None and card.start_regularization == regularization:
                 stops.add(card.start_iterations)
-            solver = ConjugateGradient(
-                work.operator.normal_columns, work.adjoint, regularization=regularization
-            )
+            solver: ConjugateGradient | NarrowGradient
+            if work.narrow is None:
+                solver = ConjugateGradient(
+                    work.operator.normal_columns, work.adjoint, regularization=regularization
+                )
+            else:
+                packed = work.narrow.pack(work.adjoint)
+                solver = NarrowGradient(work.narrow, packed, regularization)
             for done in range(iterations + 1):
                 if done in stops:
-                    work.solved[regularization, done] = solver.x, solver.normal_image
+                    found = solver.x, solver.normal_image
+                    if work.narrow is not None:
+                        found = work.narrow.unpack(found[0]), work.narrow.unpack(found[1])
+                    work.solved[regularization, done] = found
                 if done < iterations:
                     solver.step()
         return work.solved[wanted]
@@ -367,7 +378,8 @@ class SliceReconstructor:
         card = engine.card
         start, start_normal = self._solve(work, card.start_regularization, card.start_iterations)
         job.clock.lap("start")
-        columns = ColumnNormal(work.operator)
+        columns: ColumnNormal | NarrowNormal
+        columns = NarrowNormal(work.narrow) if work.narrow else ColumnNormal(work.operator)
         normal = columns if job.stop is None else StoppableSolver(columns, job.stop)
         deviation = math.sqrt(0.5 * work.noise.variance)  # of a real part
         problem = Problem(
@@ -388,7 +400,7 @@ class SliceReconstructor:
                 f"expected an image {tuple(problem.start.shape)}, found {tuple(made.shape)}",
             )
         image = to_complex(made.to(self.device, torch.float32).mT)[0]  # x y, as the others
-        normal_image = work.operator.normal_columns(image)
+        normal_image = (work.narrow or work.operator).normal_columns(image)
         quality = check(
             image,
             start,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from chpnet_stream.engines.engine import Problem, run_network
+from chpnet_stream.engines.fused import fused
 from chpnet_stream.errors import EngineError
 from chpnet_stream.network.weights import Model, load_student
 
@@ -43,7 +44,9 @@ class PyTorchEngine:
         self.device = device
         student = load_student(model).to(device, dtype)
         if precision == "bf16":
-            student.denoisers = nn.ModuleList(Bfloat16Denoiser(d) for d in student.denoisers)
+            student.denoisers = nn.ModuleList(
+                fused(d) or Bfloat16Denoiser(d) for d in student.denoisers
+            )
         self.network: Callable[..., Tensor] = student
         if device.type == "cuda":
             from chpnet_stream.engines.cuda_runner import CudaRunner
@@ -58,7 +61,8 @@ class PyTorchEngine:
 class Bfloat16Denoiser(nn.Module):
     """Stands where a `Denoiser` stood, and computes in bfloat16 with channels innermost.
 
-    Its exponent is that of float32, so that no image is too bright or too dark for it.
+    For a PyTorch without the convolutions of `fused`. The exponent of bfloat16 is that of float32,
+    so that no image is too bright or too dark for it.
 
     Args:
         denoiser: The denoiser, changed in place.

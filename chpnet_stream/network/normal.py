@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from chpnet_stream.network.config import Measured
+from chpnet_stream.physics.narrow_gradient import NarrowGradient
+from chpnet_stream.physics.narrow_sense import NarrowSense
 from chpnet_stream.physics.operators import ColumnSense, Downsampling, KspaceCentre, LinearOperator
 
 
@@ -104,6 +106,44 @@ class ColumnNormal:
     def _columns(self, x: Tensor) -> Tensor:
         """A* A of an image `batch x y 2`."""
         return torch.view_as_real(self.operator.normal_columns(torch.view_as_complex(x)))
+
+
+class NarrowNormal:
+    """A* A with few coils a column (`physics.narrow_sense.NarrowSense`): single images, on a CPU.
+
+    Args:
+        operator: The operator.
+    """
+
+    def __init__(self, operator: NarrowSense) -> None:
+        self.operator = operator
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Image `1 2 y x` to `1 2 y x`."""
+        return _from_stored(self.operator.normal_columns(_stored(x)))
+
+    def solve(self, adjoint: Tensor, start: Tensor, weight: Tensor, steps: int) -> Tensor:
+        """See `Solver.solve`."""
+        operator = self.operator
+        whole = _stored(start)  # beside the object there is nothing to solve: it stays
+        guess = operator.pack(whole)
+        pairs = operator.pack(weight[0, 0].T)[..., None].expand(-1, -1, 2).contiguous()
+        rhs = torch.view_as_real(operator.pack(_stored(adjoint)))
+        rhs = torch.view_as_complex(rhs.addcmul_(pairs, torch.view_as_real(guess)))
+        solver = NarrowGradient(operator, rhs, pairs, guess)
+        for step in range(steps):
+            solver.step(last=step + 1 == steps)
+        return _from_stored(operator.unpack(solver.x, whole))
+
+
+def _stored(x: Tensor) -> Tensor:
+    """Image `1 2 y x` to complex, stored as `x y`."""
+    return torch.complex(x[0, 0], x[0, 1]).T.contiguous()
+
+
+def _from_stored(image: Tensor) -> Tensor:
+    """The same backwards."""
+    return torch.view_as_real(image.T.contiguous()).permute(2, 0, 1).contiguous()[None]
 
 
 def _to_columns(x: Tensor) -> Tensor:

@@ -21,12 +21,23 @@ class CoilLines:
         matrix: Whitening and coil compression, complex `virtual coils`, on the CPU.
         lines: Size of the matrix along y.
         columns: Size along x.
+        seen: First and past-the-last column that is kept, those where there are maps; all by
+            default.
         pinned: Keep the lines in page-locked memory, for a GPU to fetch.
     """
 
-    def __init__(self, matrix: Tensor, lines: int, columns: int, *, pinned: bool = False) -> None:
+    def __init__(
+        self,
+        matrix: Tensor,
+        lines: int,
+        columns: int,
+        *,
+        seen: tuple[int, int] | None = None,
+        pinned: bool = False,
+    ) -> None:
         self.matrix = matrix
-        shape = (len(matrix), columns, lines)
+        self._seen = slice(*(seen or (0, columns)))
+        shape = (len(matrix), self._seen.stop - self._seen.start, lines)
         self.data = torch.zeros(shape, dtype=torch.complex64, pin_memory=pinned)
         self._view = self.data.numpy()
         self._energies = np.zeros(lines)
@@ -46,7 +57,7 @@ class CoilLines:
         mixed = self.matrix @ torch.from_numpy(kspace.reshape(coils, -1))
         lines = ifft(mixed.unflatten(-1, (count, columns)), dim=-1)
         self._energies[rows] = torch.view_as_real(lines).square().sum(dim=(0, 2, 3)).numpy()
-        turned = lines.numpy() * self._phases[rows, None]
+        turned = lines.numpy()[:, :, self._seen] * self._phases[rows, None]
         self._view[:, :, self._places[rows]] = turned.transpose(0, 2, 1)
 
     def energy(self, weights: np.ndarray) -> float:

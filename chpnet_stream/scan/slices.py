@@ -109,6 +109,7 @@ class _Open:
     echo: tuple[int, int] = (2**31, 0)
     received_at: float = 0.0
     edges: int = 0
+    gridded: tuple[SparseLines, int, Lines] | None = None
 
 
 class SliceAssembler:
@@ -456,7 +457,7 @@ class SliceAssembler:
         size = grid.encoding.cropped(2)
         kspace = slot.image.partitions(size)
         sampled = slot.image.rows()
-        lines = None if calibration is None else calibration.on_grid(self.coils, grid.shape)
+        lines = None if calibration is None else self._on_grid(slot, calibration)
         calibrations = None if lines is None else lines.partitions(size)
         calibrated = np.zeros(len(sampled), bool) if lines is None else lines.rows() > 0
         if missing:
@@ -488,6 +489,20 @@ class SliceAssembler:
             )
             for partition in range(len(kspace))
         ]
+
+    def _on_grid(self, slot: _Open, calibration: Calibration) -> Lines:
+        """Calibration lines on the grid: those that the last snapshot had, where none came since.
+
+        Nobody writes into what slices hold.
+        """
+        lines = calibration.lines
+        if not isinstance(lines, SparseLines):  # a running mean changes in place
+            return calibration.on_grid(self.coils, self._known_grid().shape)
+        known = slot.gridded
+        if known is None or known[0] is not lines or known[1] != lines.added:
+            made = calibration.on_grid(self.coils, self._known_grid().shape)
+            known = slot.gridded = (lines, lines.added, made)
+        return known[2]
 
 
 def _key(acquisition: Any) -> Key:

@@ -12,7 +12,7 @@ import pytest
 from chpnet_stream.errors import PeerGoneError, ProtocolError
 from chpnet_stream.mrd.wire.bucket import Bucket, statistics
 from chpnet_stream.mrd.wire.byte_stream import BytesStream
-from chpnet_stream.mrd.wire.image import WireImage
+from chpnet_stream.mrd.wire.image import WireImage, meta_bytes
 from chpnet_stream.mrd.wire.image_array import ImageArray
 from chpnet_stream.mrd.wire.limits import WireLimits
 from chpnet_stream.mrd.wire.messages import (
@@ -445,3 +445,17 @@ def test_streams_of_the_ismrmrd_package(small_scan: Path) -> None:
         back = list(deserializer.deserialize())
     assert [type(m) for m in back[1:4]] == [ismrmrd.Acquisition, ismrmrd.Waveform, ismrmrd.Image]
     np.testing.assert_array_equal(back[4], items[3])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"name": "value"},
+        {"a<b": 'c & d > "e"', "empty": "", "none": []},
+        {"several": ["1", "2", ""], "number": 3, "accents": "Größe µ 图", "line": "a\nb\tc"},
+    ],
+)
+def test_meta_are_written_as_the_ismrmrd_package_does(values):
+    meta = ismrmrd.Meta(values)
+    assert meta_bytes(meta) == str(meta.serialize()).encode("utf-8")

@@ -25,7 +25,15 @@ def test_lines_in_any_portions_make_the_adjoint(shape, group):
     mixed = torch.einsum("vc,cyx->vyx", matrix, kspace)
     expected = SenseOperator(maps, weights[:, None]).adjoint(mixed)
     torch.testing.assert_close(found.adjoint(ColumnSense(maps, weights)).mT, expected)
+    some = (1, columns - 1) if columns > 2 else (0, columns)
+    maps[:, :, : some[0]] = 0  # beside the object: no columns of it are kept
+    maps[:, :, some[1] :] = 0
+    cut = CoilLines(matrix, lines, columns, seen=some)
+    cut.put(rows, kspace[:, rows].numpy())
+    expected = SenseOperator(maps, weights[:, None]).adjoint(mixed)
+    torch.testing.assert_close(cut.adjoint(ColumnSense(maps, weights)).mT, expected)
     energy = float((mixed.abs().square() * weights[:, None]).sum())
+    assert cut.energy(weights.numpy()) == pytest.approx(energy, rel=1e-5)
     assert found.energy(weights.numpy()) == pytest.approx(energy, rel=1e-5)
 
 
