@@ -6,6 +6,7 @@ import torch
 
 from chpnet_training.ablation import DONE
 from chpnet_training.ablation_scores import SCORES, read_scores, score_all
+from chpnet_training.csv_file import write_rows
 from chpnet_training.runs import evaluated_network, validation_batches
 from chpnet_training.trainer import CHECKPOINT
 from chpnet_training.validation import score_images
@@ -80,6 +81,75 @@ def test_what_is_scored_is_kept(study_copy):
     before = path.stat().st_mtime_ns
     assert score_all(study, bank, folder) == more
     assert path.stat().st_mtime_ns == before
+
+
+def scored(rows):
+    """Fingerprints by network and condition; one each."""
+    found = {(row["network"], row["condition"]): row["fingerprint"] for row in rows}
+    assert all(found[row["network"], row["condition"]] == row["fingerprint"] for row in rows)
+    return found
+
+
+def test_what_changed_under_its_name_is_scored_again(study_copy):
+    bank, folder = study_copy
+    begun = score_all(tiny_study(), bank, folder)
+    harder = [
+        {"name": "R = 2", "settings": {"simulation.accelerations": [2]}},
+        {
+            "name": "R = 3",
+            "settings": {"simulation.accelerations": [3], "simulation.noise": [1, 1]},
+        },
+    ]
+    rows = score_all(tiny_study(conditions=harder), bank, folder)
+    changed = {key for key, mark in scored(rows).items() if mark != scored(begun)[key]}
+    assert changed == {key for key in scored(begun) if key[1] == "R = 3"}
+    assert len(rows) == len(begun)
+    worse = [
+        row["psnr"] for row in rows if (row["network"], row["condition"]) == ("start", "R = 3")
+    ]
+    better = [
+        row["psnr"] for row in rows if (row["network"], row["condition"]) == ("start", "R = 2")
+    ]
+    assert max(worse) < min(better) - 5
+    assert read_scores(folder / SCORES) == rows
+
+    more = score_all(tiny_study(conditions=harder, test_slices=3), bank, folder)
+    assert {row["slice"] for row in more} == {0, 1, 2}
+    assert not set(scored(more).values()) & set(scored(rows).values())
+
+    one = folder / "none-seed1" / CHECKPOINT
+    shutil.copyfile(folder / "none-seed0" / CHECKPOINT, one)
+    again = score_all(tiny_study(conditions=harder, test_slices=3), bank, folder)
+    changed = {key[0] for key, mark in scored(again).items() if mark != scored(more)[key]}
+    assert changed == {"none-seed1"}
+
+
+def test_scores_without_a_fingerprint_are_made_again(study_copy):
+    bank, folder = study_copy
+    rows = score_all(tiny_study(), bank, folder)
+    write_rows(
+        folder / SCORES,
+        [
+            {key: value for key, value in row.items() if key != "fingerprint"} | {"psnr": 99.0}
+            for row in rows
+        ],
+    )
+    assert score_all(tiny_study(), bank, folder) == rows
+
+
+def test_only_what_the_study_has_is_told(study_copy):
+    bank, folder = study_copy
+    whole = score_all(tiny_study(unet=True), bank, folder)
+    few = {
+        "seeds": [0],
+        "conditions": [{"name": "R = 2", "settings": {"simulation.accelerations": [2]}}],
+    }
+    rows = score_all(tiny_study(**few), bank, folder)
+    assert {row["condition"] for row in rows} == {"R = 2"}
+    assert {row["network"] for row in rows} == {
+        "start", "teacher", "none-seed0", "dynamic-seed0", "dynamic-seed0 teacher"
+    }  # fmt: skip
+    assert read_scores(folder / SCORES) == whole  # nothing is lost
 
 
 def test_no_scores_yet(tmp_path):

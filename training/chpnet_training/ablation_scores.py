@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,20 +20,43 @@ SCORES = "scores.csv"
 def score_all(study: Study, data: Path, folder: Path) -> list[dict[str, Any]]:
     """Score every finished network on every condition, slice by slice; keeps `scores.csv`.
 
+    Rows whose fingerprint is another one are scored again: the condition, the images or the
+    network have changed under the same name. Rows of networks or conditions that the study does
+    not have (any more) stay in the file, for the study that has them.
+
     Returns:
-        Rows of `scores.csv`: network, arm, seed, condition, slice, psnr, ssim, nmse.
+        Rows of `scores.csv` that belong to the study: network, arm, seed, condition, slice, psnr,
+        ssim, nmse, fingerprint.
     """
+    from chpnet_training.bank import SourceBank
+
     path = folder / SCORES
+    networks, checksum = list(_networks(study, folder)), SourceBank.load(data).checksum
     rows = read_scores(path)
-    known = {(row["network"], row["condition"]) for row in rows}
+    asked = {(item.label, condition.name) for item in networks for condition in study.conditions}
     for condition in study.conditions:
-        wanted = [
-            item for item in _networks(study, folder) if (item.label, condition.name) not in known
-        ]
+        test = _describe_test(study, condition, checksum)
+        marks = {item.label: item.fingerprint(test) for item in networks}
+        known = {
+            row["network"]
+            for row in rows
+            if row["condition"] == condition.name
+            and marks.get(row["network"]) == row.get("fingerprint")
+        }
+        wanted = [item for item in networks if item.label not in known]
         if wanted:
-            rows += _score_condition(study, condition, wanted, data)
+            old = {(item.label, condition.name) for item in wanted}
+            rows = [row for row in rows if (row["network"], row["condition"]) not in old]
+            rows += _score_condition(study, condition, wanted, data, marks)
             write_rows(path, rows)
-    return rows
+    return [row for row in rows if (row["network"], row["condition"]) in asked]
+
+
+def _describe_test(study: Study, condition: Condition, checksum: str) -> str:
+    """All that determines the test slices of a condition."""
+    from chpnet_training.dataset import describe_data
+
+    return f"{describe_data(study.condition_recipe(condition))} {study.test_slices} {checksum}"
 
 
 @dataclass(frozen=True)
@@ -53,6 +77,13 @@ class _Scored:
     checkpoint: Path | None = None
     network: str = ""
 
+    def fingerprint(self, test: str) -> str:
+        """Of the scores on a test: changes with the test, and with the weights."""
+        total = hashlib.sha256(test.encode())
+        if self.checkpoint is not None:
+            total.update(self.checkpoint.read_bytes())
+        return total.hexdigest()[:16]
+
 
 def _networks(study: Study, folder: Path) -> Iterator[_Scored]:
     """Everything that can be scored."""
@@ -69,7 +100,11 @@ def _networks(study: Study, folder: Path) -> Iterator[_Scored]:
 
 
 def _score_condition(
-    study: Study, condition: Condition, wanted: list[_Scored], data: Path
+    study: Study,
+    condition: Condition,
+    wanted: list[_Scored],
+    data: Path,
+    marks: dict[str, str],
 ) -> list[dict[str, Any]]:
     import torch
 
@@ -90,7 +125,8 @@ def _score_condition(
             for i in range(len(image)):
                 row: dict[str, Any] = {"network": item.label, "arm": item.arm, "seed": item.seed}
                 row |= {"condition": condition.name, "slice": number}
-                rows.append(row | {key: float(value[i]) for key, value in scores.items()})
+                row |= {key: float(value[i]) for key, value in scores.items()}
+                rows.append(row | {"fingerprint": marks[item.label]})
                 number += 1
     return rows
 
@@ -99,7 +135,8 @@ def read_scores(path: Path) -> list[dict[str, Any]]:
     """Rows of a `scores.csv`; none where there is no file."""
     if not path.exists():
         return []
-    kinds = {"network": str, "arm": str, "condition": str, "seed": int, "slice": int}
+    kinds: dict[str, Any] = dict.fromkeys(("network", "arm", "condition", "fingerprint"), str)
+    kinds |= {"seed": int, "slice": int}
     with path.open(newline="", encoding="utf-8") as file:
         return [
             {key: kinds.get(key, float)(value) for key, value in row.items()}
