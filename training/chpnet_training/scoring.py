@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
+from chpnet_stream import similarity
 from chpnet_stream.errors import InputError
+from chpnet_stream.similarity import WINDOW
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    Array = np.ndarray | torch.Tensor
 
-    Array = np.ndarray | Tensor
-
-SSIM_WINDOW = 7
 HFEN_SIDE = 15
 HFEN_SIGMA = 1.5
 
@@ -86,23 +86,17 @@ def nmse(estimate: Array, reference: Array) -> float:
 def ssim_map(estimate: np.ndarray, reference: np.ndarray, data_range: float) -> np.ndarray:
     """Returns the structural similarity of each pixel, float64 `y x`.
 
-    Wang et al. (IEEE TIP 13:600, 2004) with a uniform 7 x 7 window, K1 = 0.01, K2 = 0.03 and
-    sample covariances (n / (n - 1)); the 3 pixels next to the border use mirrored samples.
+    `chpnet_stream.similarity.ssim_map`; the 3 pixels next to the border use mirrored samples, as
+    in scikit-image.
     """
-    from scipy.ndimage import uniform_filter
-
-    def mean(image: np.ndarray) -> np.ndarray:
-        return np.asarray(uniform_filter(image, SSIM_WINDOW))
-
-    count = SSIM_WINDOW**2
-    unbiased = count / (count - 1)
-    mean_e, mean_r = mean(estimate), mean(reference)
-    var_e = unbiased * (mean(estimate * estimate) - mean_e * mean_e)
-    var_r = unbiased * (mean(reference * reference) - mean_r * mean_r)
-    covariance = unbiased * (mean(estimate * reference) - mean_e * mean_r)
-    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    luminance = (2 * mean_e * mean_r + c1) / (mean_e**2 + mean_r**2 + c1)
-    return luminance * (2 * covariance + c2) / (var_e + var_r + c2)
+    edge = WINDOW // 2
+    one, two = (
+        torch.from_numpy(np.pad(image.astype(np.float64), edge, mode="symmetric"))[None, None]
+        for image in (estimate, reference)
+    )
+    peak = torch.full((1, 1, 1, 1), data_range, dtype=torch.float64)
+    found: np.ndarray = similarity.ssim_map(one, two, peak)[0, 0].numpy()
+    return found
 
 
 def ssim(estimate: Array, reference: Array, data_range: float | None = None) -> float:
@@ -115,13 +109,13 @@ def ssim(estimate: Array, reference: Array, data_range: float | None = None) -> 
         InputError: if the images are smaller than the window.
     """
     one, two = _pair(estimate, reference)
-    if min(one.shape[-2:]) < SSIM_WINDOW or one.ndim not in {2, 3}:
+    if min(one.shape[-2:]) < WINDOW or one.ndim not in {2, 3}:
         raise InputError(
             f"images of shape {one.shape}; expected `y x` or `slices y x` of at least "
-            f"{SSIM_WINDOW} x {SSIM_WINDOW} pixels."
+            f"{WINDOW} x {WINDOW} pixels."
         )
     peak = float(two.max()) if data_range is None else data_range
-    edge = SSIM_WINDOW // 2
+    edge = WINDOW // 2
     rows, columns = one.shape[-2:]
     maps = [
         ssim_map(a, b, peak)[edge:-edge, edge:-edge]
