@@ -240,6 +240,9 @@ def test_evaluate_scores_a_scan_and_feeds_the_card(model, bank, trained, tmp_pat
     assert methods["cg-sense"]["psnr_db"] > methods["zero-filled"]["psnr_db"] + 3
     assert methods["chpnet"]["image_ms"] > 0
     assert (tmp_path / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    with (tmp_path / "out" / "evaluation.csv").open(newline="", encoding="utf-8") as file:
+        (row,) = [row for row in csv.DictReader(file) if row["method"] == "chpnet"]
+    assert float(row["psnr_db"]) == methods["chpnet"]["psnr_db"]
     metrics = tmp_path / "out" / "metrics.json"
     again = tmp_path / "again"
     words = ["export", trained / "last.ckpt", "--out", again, "--data", bank]

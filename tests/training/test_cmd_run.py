@@ -48,7 +48,7 @@ def test_everything_in_order_stopped_on_the_way_and_once_more(tmp_path, capsys):
     assert f"{tmp_path / 'teacher'} is continued after step 1" in err
     found = json.loads(out)
     scores = {row["method"]: row for row in found["methods"]}
-    assert {"zero-filled", "cg-sense", "chpnet"} <= scores.keys()
+    assert {"zero-filled", "cg-sense", "chpnet", "teacher"} <= scores.keys()
     assert scores["cg-sense"]["psnr_db"] > scores["zero-filled"]["psnr_db"]
     model = find_model(found["card"])
     model.verify()

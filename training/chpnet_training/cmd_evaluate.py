@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 from pathlib import Path
@@ -12,19 +11,15 @@ import click
 
 from chpnet_stream.cli.formatter import show, show_list
 from chpnet_stream.schema import SETTINGS
+from chpnet_training.csv_file import write_rows
 
 if TYPE_CHECKING:
     from chpnet_training.evaluation import Evaluation
 
 SCORES = ("psnr_db", "ssim", "nmse", "hfen")
 COLUMNS = ("method", "maps", *SCORES, "calibration_ms", "image_ms", "fallbacks")
-SHOWN = (
-    ("zero-filled", "chpnet-stream"),
-    ("cg-sense", "chpnet-stream"),
-    ("bart l1-wavelet", "chpnet-stream"),
-    ("chpnet", "chpnet-stream"),
-)
-"""Methods in the picture: all with the same maps, so with the same reference."""
+SHOWN = ("zero-filled", "cg-sense", "bart l1-wavelet", "chpnet")
+"""First methods in the picture: all with the same maps, so with the same reference."""
 
 
 @click.command("evaluate")
@@ -105,9 +100,12 @@ def command(
 
     from chpnet_stream.engines.choice import make_engine
     from chpnet_stream.network.weights import find_model
+    from chpnet_stream.pictures import require_matplotlib
     from chpnet_training.checkpoint_engine import parse_networks
     from chpnet_training.evaluation import average, evaluate_scan, find_scan
 
+    if out is not None:
+        require_matplotlib()
     loaded = make_engine(engine, find_model(model))
     path = find_scan(data)
     terminal = Console(stderr=True)
@@ -150,20 +148,14 @@ def _write(
     folder: Path, rows: list[Evaluation], table: list[dict[str, Any]], settings: dict[str, Any]
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "evaluation.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        names = ("psnr", "ssim", "nmse", "hfen")
-        writer.writerow(
-            ["slice", "method", "maps", *SCORES, "calibration_ms", "image_ms", "fallback"]
-        )
-        for row in rows:
-            scores = dataclasses.asdict(row.score)
-            times = [row.calibration_ms, row.milliseconds]
-            writer.writerow(
-                [row.slice, row.method, row.maps]
-                + [scores[name] for name in names]
-                + [*times, row.fallback]
-            )
+    each = [
+        {"slice": row.slice, "method": row.method, "maps": row.maps}
+        | dict(zip(SCORES, dataclasses.astuple(row.score), strict=True))
+        | {"calibration_ms": row.calibration_ms, "image_ms": row.milliseconds}
+        | {"fallback": row.fallback}
+        for row in rows
+    ]
+    write_rows(folder / "evaluation.csv", each)
     _write_json(folder / "evaluation.json", {**settings, "methods": table})
     _write_json(folder / "metrics.json", card_metrics(table, settings))
     _picture(folder / "comparison.png", rows, settings)
@@ -188,16 +180,19 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def _picture(path: Path, rows: list[Evaluation], settings: dict[str, Any]) -> None:
-    """The middle slice by every method of `SHOWN`, and the errors."""
-    from chpnet_stream.pictures import Panel, require_matplotlib, save_comparison
+    """The middle slice by every method of `SHOWN` and every other network, and the errors."""
+    from chpnet_stream.pictures import Panel, save_comparison
+    from chpnet_training.evaluation import OWN_MAPS
 
-    require_matplotlib()
     numbers = sorted({row.slice for row in rows})
     middle = numbers[len(numbers) // 2]
     panels = []
-    for key in SHOWN:
+    others = dict.fromkeys(
+        row.method for row in rows if row.maps == OWN_MAPS and not row.method.startswith("bart ")
+    )
+    for method in dict.fromkeys((*SHOWN, *others)):
         for row in rows:
-            if (row.method, row.maps) == key and row.slice == middle:
+            if (row.method, row.maps, row.slice) == (method, OWN_MAPS, middle):
                 text = f"{row.score.psnr:.1f} dB   SSIM {row.score.ssim:.3f}"
                 error = row.image - row.reference
                 panels.append(Panel(row.method, text, row.image, error))

@@ -74,9 +74,9 @@ def command(
 
     In order: training data (simulated heads where no --data is given), the teacher, the student
     with its teacher (alone where distillation.weight is 0), the model (weights, ONNX, card), and
-    its scores on a simulated scan that was never trained on, beside CG-SENSE and, where it is
-    installed, BART. The same command again goes on where it was stopped, and makes nothing again.
-    --max-time is for the whole of it.
+    its scores on a simulated scan that was never trained on, beside CG-SENSE, the teacher and,
+    where it is installed, BART. The same command again goes on where it was stopped, and makes
+    nothing again. --max-time is for the whole of it.
     """
     from chpnet_training.recipe import load_recipe
 
@@ -92,7 +92,7 @@ def command(
         if trained is None:
             ctx.exit(0)  # another process has the rest to do, or the time is over
         card = _export(ctx, wanted, trained, out)
-        scores = _evaluate(ctx, card, out)
+        scores = _evaluate(ctx, card, out, wanted.distillation.weight > 0)
     if as_json:
         show({"card": str(card), "picture": str(out / PICTURE), **scores}, title="", as_json=True)
     click.echo(
@@ -169,9 +169,10 @@ def _export(ctx: click.Context, recipe: Recipe, trained: tuple[Path, Path], out:
     return card
 
 
-def _evaluate(ctx: click.Context, card: Path, out: Path) -> dict[str, Any]:
-    """Scores of the model, made if they are older than the card."""
+def _evaluate(ctx: click.Context, card: Path, out: Path, taught: bool) -> dict[str, Any]:
+    """Scores of the model and of its teacher, made if they are older than the card."""
     from chpnet_training import cmd_evaluate
+    from chpnet_training.trainer import CHECKPOINT
 
     scan, picture = out / "scan.h5", out / PICTURE
     if _is_newer(picture, card):
@@ -180,7 +181,15 @@ def _evaluate(ctx: click.Context, card: Path, out: Path) -> dict[str, Any]:
         _say(5, "its scores on a simulated scan")
         if not scan.exists():
             ctx.invoke(cmd_simulate.command, out=scan, **SCAN)
-        ctx.invoke(cmd_evaluate.command, model=str(card), data=scan, out=picture.parent, repeats=2)
+        teacher = (f"teacher={out / 'teacher' / CHECKPOINT}",) if taught else ()
+        ctx.invoke(
+            cmd_evaluate.command,
+            model=str(card),
+            data=scan,
+            out=picture.parent,
+            repeats=2,
+            networks=teacher,
+        )
     scores: dict[str, Any] = json.loads((picture.parent / SCORES).read_text(encoding="utf-8"))
     return scores
 
