@@ -61,7 +61,7 @@ def explained() -> Iterator[None]:
 
 
 def _explanation(found: str) -> str:
-    fault = re.sub(r"^\[[^]]*\]\s*", "", found.splitlines()[0])  # without gloo's source file
+    fault = re.sub(r"^\[[^]]*\]\s*", "", found).split(". ")[0].strip()  # without gloo's source file
     advice = (
         "look at what the others say, then give the same command again: it continues from the "
         "last checkpoint (where one step may take longer than this, with a longer "
