@@ -322,19 +322,18 @@ class SliceReconstructor:
         samples = len(sensitivities.maps) * int(np.count_nonzero(data.sampled))
         samples *= max(data.echo_samples[1] - data.echo_samples[0], 0)
         noise = Noise(1.0 / most, samples, float(weights.mean()))
-        mark = self._mark_of(lines.data, data, operator)
+        mark = self._mark_of(lines.data, data)
         job.clock.lap("checks")
         return _Work(sensitivities, operator, narrow, adjoint, energy, noise, mark)
 
-    def _mark_of(self, lines: Tensor, data: Slice, operator: ColumnSense) -> str:
+    def _mark_of(self, lines: Tensor, data: Slice) -> str:
         """What is wrong with the lines `coils x ky` of a slice; empty where nothing is."""
-        columns = data.kspace.shape[2]
-        if lines.shape[1] == columns:
-            lines = lines[:, operator.first : operator.last]
         echo = data.echo_samples[1] - data.echo_samples[0]
         known = self.calibration.noise_source != "none"
         try:
-            found = damaged_lines(lines, data.sampled, noise=echo / columns, noise_known=known)
+            found = damaged_lines(
+                lines, data.sampled, noise=echo / data.kspace.shape[2], noise_known=known
+            )
         except Exception as error:  # noqa: BLE001 - an image that was not checked is better than none
             return f"the lines could not be checked ({type(error).__name__}: {first_line(error)})"
         if self.inspected is not None:
@@ -433,8 +432,17 @@ class SliceReconstructor:
         # Squares must neither overflow nor vanish; a power of two changes no digit.
         largest = float(kspace.abs().max())
         scale = 2.0 ** math.frexp(largest)[1] if 0 < largest < math.inf else 1.0
-        white = torch.einsum("vc,cyx->vyx", whitening, kspace / scale)
-        magnitude = zero_filled_rss(white) * scale
+        if job.work is not None:
+            job.work.solved.clear()  # memory may be what the other methods lacked
+        energy = torch.zeros(kspace.shape[1:])
+        white, part = (torch.empty_like(kspace[0]) for _ in range(2))
+        for row in whitening.tolist():  # coil by coil, which takes little memory
+            white.zero_()
+            for weight, coil in zip(row, kspace, strict=True):
+                if weight:
+                    white += torch.div(coil, scale, out=part).mul_(weight)
+            energy += zero_filled_rss(white[None]).square()
+        magnitude = energy.sqrt_() * scale
         job.clock.lap("rss")
         return magnitude
 

@@ -72,8 +72,13 @@ class ScanSummaries:
         text = json_text({"format": FORMAT, "version": __version__, **told}, indent=2)
         path = self.folder / f"scan-{told['id']}.json"
         beside = path.with_suffix(".json.part")
-        beside.write_text(f"{text}\n", encoding="utf-8")
-        beside.replace(path)
+        try:
+            beside.write_text(f"{text}\n", encoding="utf-8")
+            beside.replace(path)
+        except OSError:
+            with suppress(OSError):
+                beside.unlink()  # half a summary is of no use, and the disk may be full
+            raise
         files = sorted(self.folder.glob("scan-*.json"))
         for old in files[: max(0, len(files) - self.keep)]:
             with suppress(FileNotFoundError):
