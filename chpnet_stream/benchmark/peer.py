@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -31,6 +32,12 @@ FLOOR = ("gadgetron.examples", "recon_acquisitions")
 
 PATIENCE = 300.0
 """Seconds that a single image may take before the measurement is given up."""
+
+LAST_WORDS = 2.0
+"""Seconds for a gadget that has hung up to end, and for what it said to be read."""
+
+LAST_LINES = 5
+"""Lines of its log that are shown then."""
 
 
 @dataclass
@@ -80,33 +87,56 @@ def stream(
 
     Raises:
         PeerError: The gadget told an error.
-        PeerGoneError: It died, or sent no image for `PATIENCE` seconds.
+        PeerGoneError: It died, hung up, or sent no image for `PATIENCE` seconds; tells the end of
+            its log.
     """
     with _Process(target, threads) as process:
         seen = Streamed()
         arrivals = _Arrivals(process.socket, progress, seen)
-        arrivals.start()
-        process.socket.sendall(scan.greeting(dict(properties or {})) + scan.noise)
-        sent: list[float] = []
-        for number in range(1 + slices):
-            sent.append(_send(process.socket, scan, number, rate if number else 0.0))
-            if not rate or number == 0:
-                arrivals.wait_for(number + 1)
-            if number == 0:
-                seen.start_s = arrivals.times[0] - process.started
-        arrivals.wait_for(1 + slices)
-        if burst:
-            begin = time.monotonic()
-            for number in range(1 + slices, 1 + slices + burst):
-                _send(process.socket, scan, number, 0.0)
-            arrivals.wait_for(1 + slices + burst)
-            seen.burst, seen.burst_s = burst, arrivals.times[-1] - begin
-        process.socket.sendall(b"".join(bytes(p) for p in message_parts(Close())))
-        arrivals.join(PATIENCE)
-        times = arrivals.times[: 1 + slices]
-        seen.latencies_ms = [1e3 * (a - s) for a, s in zip(times, sent, strict=True)]
+        try:
+            _series(process, arrivals, scan, slices, dict(properties or {}), rate, burst)
+        except PeerError:
+            raise
+        except (OSError, PeerGoneError) as error:
+            arrivals.join(LAST_WORDS)
+            if isinstance(arrivals.error, PeerError):  # what it said before it went
+                raise arrivals.error from error
+            raise process.gone(len(arrivals.times), error) from error
         seen.report = process.end()
         return seen
+
+
+def _series(
+    process: _Process,
+    arrivals: _Arrivals,
+    scan: ScanBytes,
+    slices: int,
+    properties: dict[str, str],
+    rate: float,
+    burst: int,
+) -> None:
+    """See `stream`."""
+    seen = arrivals.seen
+    arrivals.start()
+    process.socket.sendall(scan.greeting(properties) + scan.noise)
+    sent: list[float] = []
+    for number in range(1 + slices):
+        sent.append(_send(process.socket, scan, number, rate if number else 0.0))
+        if not rate or number == 0:
+            arrivals.wait_for(number + 1)
+        if number == 0:
+            seen.start_s = arrivals.times[0] - process.started
+    arrivals.wait_for(1 + slices)
+    if burst:
+        begin = time.monotonic()
+        for number in range(1 + slices, 1 + slices + burst):
+            _send(process.socket, scan, number, 0.0)
+        arrivals.wait_for(1 + slices + burst)
+        seen.burst, seen.burst_s = burst, arrivals.times[-1] - begin
+    process.socket.sendall(b"".join(bytes(p) for p in message_parts(Close())))
+    arrivals.join(PATIENCE)
+    times = arrivals.times[: 1 + slices]
+    seen.latencies_ms = [1e3 * (a - s) for a, s in zip(times, sent, strict=True)]
 
 
 def _send(sock: socket.socket, scan: ScanBytes, number: int, rate: float) -> float:
@@ -124,6 +154,7 @@ class _Process:
     """`python -m gadgetron PORT MODULE TARGET` as Gadgetron starts it, standard input closed."""
 
     def __init__(self, target: tuple[str, str], threads: int) -> None:
+        self.name = ".".join(target)
         self.folder = tempfile.TemporaryDirectory(prefix="chpnet-bench-")
         self.listener = socket.create_server(("localhost", 0), family=_family())
         self.listener.settimeout(PATIENCE)
@@ -174,11 +205,31 @@ class _Process:
         report: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
         return report
 
+    def gone(self, images: int, error: Exception) -> PeerGoneError:
+        """What to tell of a gadget that has hung up in the middle of a scan.
+
+        Args:
+            images: Those that it has sent.
+            error: What was noticed of it.
+        """
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(LAST_WORDS)
+        status = self.process.poll()
+        state = "goes on running" if status is None else f"ended with status {status}"
+        noticed = str(error) if isinstance(error, PeerGoneError) else f"it hung up ({error})"
+        return PeerGoneError(
+            f"the gadget {self.name} was given up after {images} images: {noticed}; its process "
+            f"{state}. The end of its log: {self._said()}"
+        )
+
     def _death(self) -> str:
+        return f"the gadget {self.name} ended before it connected, it said: {self._said()}"
+
+    def _said(self) -> str:
+        """Its last lines in one."""
         self._log.seek(0)
         lines = self._log.read().decode("utf-8", "replace").strip().splitlines()
-        said = lines[-1] if lines else "nothing"
-        return f"the gadget's process ended before it connected, it said: {said}"
+        return " | ".join(line.strip() for line in lines[-LAST_LINES:]) or "nothing"
 
     def _clean(self) -> None:
         self.listener.close()

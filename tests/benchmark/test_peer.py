@@ -1,11 +1,27 @@
 """Measured gadgets are real processes at the end of real sockets."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from chpnet_stream.benchmark.peer import FLOOR, stream
 from chpnet_stream.benchmark.plan import Case
 from chpnet_stream.benchmark.scan_bytes import ScanBytes
 from chpnet_stream.errors import PeerError, PeerGoneError
+
+RUDE = """
+import os, socket, struct, sys
+
+def serve(connection):
+    sock = connection.socket.socket
+    sock.recv(1000)  # what is left unread makes a reset of the end
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+    print("one line", file=sys.stderr)
+    print("I have had enough", file=sys.stderr, flush=True)
+    os._exit(7)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -50,5 +66,18 @@ def test_what_a_gadget_says_ends_the_measurement(scan: ScanBytes) -> None:
 
 
 def test_a_gadget_that_is_not_there(scan: ScanBytes) -> None:
-    with pytest.raises((PeerGoneError, ConnectionError)):  # while reading, or while writing
+    with pytest.raises(PeerGoneError, match=r"gadget chpnet_stream.nothing.serve .*ModuleNotFound"):
         stream(scan, 1, target=("chpnet_stream.nothing", "serve"))
+
+
+def test_a_gadget_that_resets_the_connection(
+    scan: ScanBytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rude.py").write_text(RUDE, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(PeerGoneError) as caught:
+        stream(scan, 4, target=("rude", "serve"))
+    told = str(caught.value)
+    assert told.startswith("the gadget rude.serve was given up after 0 images: ")
+    assert "its process ended with status 7. The end of its log: " in told
+    assert told.endswith("one line | I have had enough")
