@@ -204,6 +204,11 @@ def harmful(finding: Finding) -> bool:
     return worse is None or math.isnan(worse) or worse > HARM_DB
 
 
+def inspected(good: list[Finding]) -> list[Finding]:
+    """Findings of slices whose lines were looked at: those of older versions' were not."""
+    return [f for f in good if f.get("damage") is not None]
+
+
 def area(bad: list[float], good: list[float]) -> float:
     """Area under the ROC curve: chance that a bad slice scores above a good one."""
     ranks = np.searchsorted(np.sort(good), bad, side="left")
@@ -224,8 +229,9 @@ def table(found: dict[str, list[Finding]], limits: GateLimits, bank: SourceBank)
     bad_alarms = sum(harmful(f) for f in alarms)
     nothing = len(alarms) - bad_alarms
     scores = [score(f, limits) for f in good]
-    doubts = [doubt(f, limits) for f in good]
-    marks = sum(marked(f, limits) for f in good)
+    looked = inspected(good)
+    doubts = [doubt(f, limits) for f in looked]
+    marks = sum(marked(f, limits) for f in looked)
     lost = sum("lost" in f for rows in found.values() for f in rows)
     harm = [f for c in _tried(found, "network") for f in found[c.name] if harmful(f)]
     parts = [
@@ -245,9 +251,9 @@ def table(found: dict[str, list[Finding]], limits: GateLimits, bank: SourceBank)
         f"refused: {bad_alarms}; refused for nothing: {nothing} "
         f"({100 * nothing / len(good):.3f} %, upper bound "
         f"{100 * upper_bound(nothing, len(good)):.3f} %)",
-        f"- marked for their data: {marks} (95 % upper bound "
-        f"{100 * upper_bound(marks, len(good)):.3f} %; largest value relative to its limit: median "
-        f"{np.median(doubts):.2f}, 99.9 % {np.quantile(doubts, 0.999):.2f}, largest "
+        f"- marked for their data: {marks} of {len(looked)} whose lines were looked at (95 % upper "
+        f"bound {100 * upper_bound(marks, len(looked)):.3f} %; largest value relative to its "
+        f"limit: median {np.median(doubts):.2f}, 99.9 % {np.quantile(doubts, 0.999):.2f}, largest "
         f"{max(doubts):.2f})",
         f"- worse than CG-SENSE's image by {HARM_DB:g} dB, and sent: "
         f"{sum(harmful(f) and not refused(f, limits) for f in good)}",
@@ -316,7 +322,8 @@ def plot(found: dict[str, list[Finding]], limits: GateLimits, path: Path) -> Non
     left.set(title="Refused by the gate")
     marks = {c.name: [doubt(f, limits) for f in found[c.name]] for c in _tried(found, "data")}
     marks = {n: values for n, values in marks.items() if not n.startswith("noise scan")}
-    _curves(right, np.array([doubt(f, limits) for f in good_of(found)[0]]), marks)
+    lines = inspected(good_of(found)[0])
+    _curves(right, np.array([doubt(f, limits) for f in lines]), marks)
     right.set(title="Marked for their data")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
