@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from chpnet_stream.calibrate import Sensitivities
 from chpnet_stream.engines.choice import default_device, make_engine
 from chpnet_stream.engines.engine import Engine, Problem, first_line
 from chpnet_stream.errors import (
@@ -27,18 +29,24 @@ from chpnet_stream.mrd import flags
 from chpnet_stream.mrd.header import ScanHeader
 from chpnet_stream.mrd.images import ImageCounters, ImageOrientation, image_from_slice
 from chpnet_stream.mrd.pixels import PixelScale
-from chpnet_stream.network.normal import ColumnNormal
+from chpnet_stream.network.normal import ColumnNormal, NarrowNormal, to_channels, to_complex
 from chpnet_stream.network.weights import find_model
 from chpnet_stream.options import ReconstructionOptions
-from chpnet_stream.physics.operators import ColumnSense
+from chpnet_stream.quality import Noise, check
 from chpnet_stream.reconstruction import SliceReconstructor
 from chpnet_stream.scan.noise import NoiseScan
 from chpnet_stream.scan.slices import Slice, SliceAssembler
 
 WINDOW_PERCENTILE = 99.8
 
-_WARM: weakref.WeakKeyDictionary[Engine, set[tuple[int, int]]] = weakref.WeakKeyDictionary()
-"""Matrices that engines have run already."""
+WARM_COILS = 8
+"""Virtual coils of a dry run where the header tells of none."""
+
+RUNS_ON_A_GPU = 3
+"""The first prepares for a size, the second is recorded, the third is as all that follow."""
+
+_WARM: weakref.WeakKeyDictionary[Engine, set[tuple[int, int, int]]] = weakref.WeakKeyDictionary()
+"""Matrices and coils that engines have run already."""
 
 logger = logging.getLogger(__name__)
 
@@ -113,8 +121,15 @@ class Session:
         self._number = 0
         self._not_asked = missing
         if engine is not None:
-            encoding = next(e for e in header.encodings if not e.problems())
-            warm_up(engine, encoding.encoded.matrix[1], encoding.cropped(0))
+            self._warm_up(engine)
+
+    def _warm_up(self, engine: Engine) -> None:
+        """A dry run of what the header announces."""
+        encoding = next(e for e in self.header.encodings if not e.problems())
+        channels = self.header.receiver_channels or WARM_COILS
+        coils = max(1, min(channels, self.options.virtual_coils))
+        size = encoding.encoded.matrix[1], encoding.cropped(0)
+        warm_up(engine, *size, coils, encoding.acceleration[0])
 
     def _load(self) -> tuple[Engine | None, str]:
         """The engine of the options, or why it can't be loaded.
@@ -324,25 +339,54 @@ class Session:
         }
 
 
-def warm_up(engine: Engine, rows: int, columns: int) -> None:
-    """Run a network for k-space once on zeros of a matrix: libraries, memory, kernels.
+def warm_up(
+    engine: Engine, rows: int, columns: int, coils: int = WARM_COILS, acceleration: int = 4
+) -> None:
+    """Run a network for k-space, and what is around it, before the first slice is there.
 
-    Done once for an engine and a matrix. A network that loads but can't run here is told of; the
-    slices then go out by CG-SENSE.
+    Libraries, memory and kernels are made ready for the sizes that will come; on a GPU, where work
+    is recorded when it comes a second time, also the CUDA graph. Done once for an engine and sizes.
+    A network that loads but can't run here is told of; the slices then go out by CG-SENSE.
+
+    Args:
+        engine: The engine.
+        rows: Matrix along y.
+        columns: Matrix along x.
+        coils: Virtual coils.
+        acceleration: Distance of the measured lines.
     """
     done = _WARM.setdefault(engine, set())
-    if (rows, columns) in done:
+    sizes = (rows, columns, coils)
+    if sizes in done:
         return
     try:
         with torch.inference_mode():
-            maps = torch.ones((1, rows, columns), dtype=torch.complex64, device=engine.device)
-            image = torch.zeros(
-                (1, engine.card.student.channels, rows, columns), device=engine.device
-            )
-            noise = torch.ones((1, 1, 1, 1), device=engine.device)
-            weights = torch.ones(rows, device=engine.device)
-            normal = ColumnNormal(ColumnSense(maps, weights))
-            engine.run(Problem(image, image, normal, noise))
-        done.add((rows, columns))
+            _dry_run(engine, rows, columns, coils, acceleration)
+        done.add(sizes)
     except Exception as error:  # noqa: BLE001 - whatever it is, it must not cost the scan
         logger.warning("the network failed in its dry run: %s", first_line(error))
+
+
+def _dry_run(engine: Engine, rows: int, columns: int, coils: int, acceleration: int) -> None:
+    """One slice of an object that fills the image, in the steps of the reconstruction."""
+    y, x = (torch.linspace(-1.0, 1.0, n, device=engine.device) for n in (rows, columns))
+    angles = [2 * math.pi * coil / coils for coil in range(coils)]
+    fields = [torch.hypot(y[:, None] - math.cos(a), x - math.sin(a)) for a in angles]
+    strengths = torch.stack([torch.exp(-field.square()) for field in fields])
+    maps = (strengths / strengths.square().sum(0).sqrt()).to(torch.complex64)
+    weights = np.zeros(rows, np.float32)
+    weights[:: max(acceleration, 1)] = 1
+    known = Sensitivities(torch.eye(coils, dtype=maps.dtype, device=maps.device), maps)
+    operator, narrow = known.operators(weights)
+    normal = NarrowNormal(narrow) if narrow is not None else ColumnNormal(operator)
+    truth = torch.exp(-4 * (y[:, None].square() + x.square())).to(maps.dtype)
+    adjoint = operator.normal(truth)
+    noise = torch.ones((1, 1, 1, 1), device=engine.device)
+    channels = to_channels(adjoint[None])
+    problem = Problem(channels, channels, normal, noise)
+    for _ in range(RUNS_ON_A_GPU if engine.device.type == "cuda" else 1):
+        made = engine.run(problem)
+    image = to_complex(made.to(engine.device, torch.float32))[0]
+    seen = operator.normal(image)
+    level = Noise(1.0, coils * int(weights.sum()) * columns, float(weights.mean()))
+    check(image, adjoint, adjoint, seen, seen, float(adjoint.abs().square().sum()), level)

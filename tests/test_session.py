@@ -1,5 +1,6 @@
 """Acquisitions in, images with complete headers out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import ismrmrd
@@ -183,15 +184,24 @@ def test_what_cannot_be_done_is_refused_at_the_header(tmp_path: Path) -> None:
 
 
 def test_the_engine_is_warm_before_the_first_line(engine: Engine, small_scan: Path) -> None:
-    shapes = []
+    shapes, coils = [], []
 
     def record(problem):
         shapes.append(tuple(problem.start.shape))
+        coils.append(problem.normal.operator.counts)
         return problem.start
 
     with ScanFile(small_scan) as scan:
-        Session(scan.header, None, FaultyEngine(engine, record))
+        header = scan.header
+    faulty = FaultyEngine(engine, record)
+    Session(header, None, faulty)
     assert shapes == [(1, 2, 64, 64)]
+    assert len(coils[0]) > 1  # as many as in the scan, but for those that add nothing
+    Session(header, None, faulty)
+    assert len(shapes) == 1  # once for an engine and these sizes
+    Session(replace(header, receiver_channels=1), None, faulty)
+    assert len(shapes) == 2
+    assert coils[1] == (64,)
 
 
 def test_a_failing_dry_run_is_told_and_costs_no_slice(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from chpnet_stream.benchmark.kept import Kept
 from chpnet_stream.benchmark.peer import FLOOR, Streamed, stream
 from chpnet_stream.benchmark.plan import Case, Plan
 from chpnet_stream.benchmark.references import PAPER, measure_references
@@ -43,12 +44,14 @@ class Results:
     unusable: dict[str, str] = field(default_factory=dict)
 
 
-def run_plan(plan: Plan, progress: Progress = lambda *_: None) -> Results:
+def run_plan(plan: Plan, progress: Progress = lambda *_: None, kept: Kept | None = None) -> Results:
     """Measure.
 
     Args:
         plan: What.
         progress: Told of every image.
+        kept: Where each part is kept as soon as it is measured, and parts that are there already
+            are taken from.
 
     Raises:
         ConfigurationError: None of the engines can be used here.
@@ -88,10 +91,18 @@ def run_plan(plan: Plan, progress: Progress = lambda *_: None) -> Results:
 
         return told
 
+    kept = kept or Kept(plan)
     for case in plan.cases:
-        scan = ScanBytes(case, plan.maps)
         size = f"{case.coils} coils, {case.matrix} x {case.matrix}"
+        rate, scan = plan.rate_of(case), None
         for name, engine in engines.items():
+            before = kept.streamed(case, name)
+            if before is not None:
+                results.streamed.append(before)
+                done += each
+                progress(f"{size}, {engine.name}: measured before", done, total)
+                continue
+            scan = scan or ScanBytes(case, plan.maps)
             kind, _, precision = name.partition(":")
             properties = {"model": plan.model, "engine": kind}
             if precision:
@@ -100,14 +111,23 @@ def run_plan(plan: Plan, progress: Progress = lambda *_: None) -> Results:
                 scan,
                 plan.slices,
                 properties=properties,
-                rate=plan.rate,
+                rate=rate,
                 threads=plan.threads,
                 burst=BURST,
                 progress=one_more(f"{size}, {engine.name}"),
             )
-            results.streamed.append(_row(case, engine.name, seen, plan))
+            row = _row(case, engine.name, seen, plan)
+            results.streamed.append(row)
+            kept.keep_streamed(case, name, row)
         if plan.references:
-            results.references += _references(case, scan, engines, plan, one_more(f"{size}, FFT"))
+            rows = kept.references(case)
+            if rows is None:
+                scan = scan or ScanBytes(case, plan.maps)
+                rows = _references(case, scan, engines, plan, one_more(f"{size}, FFT"))
+                kept.keep_references(case, rows)
+            else:
+                done += floor
+            results.references += rows
     return results
 
 
@@ -129,7 +149,8 @@ def _row(case: Case, engine: str, seen: Streamed, plan: Plan) -> dict[str, Any]:
         "max_ms": float(warm.max()),
         "cold_ms": cold,
         "start_s": seen.start_s,
-        "late": int((warm > plan.late_ms).sum()),
+        "rate_per_s": plan.rate_of(case),
+        "late": int((warm > plan.late_of(case)).sum()),
         "per_second": seen.burst / seen.burst_s if seen.burst_s else None,
         "peak_mb": seen.report.get("peak_mb"),
         "device_mb": seen.report.get("device_mb"),

@@ -20,6 +20,7 @@ STREAMED = {
     "matrix": None,
     "engine": None,
     "slices": None,
+    "rate_per_s": 1,
     "p50_ms": 1,
     "p95_ms": 1,
     "p99_ms": 1,
@@ -65,7 +66,7 @@ def as_dict(results: Results) -> dict[str, Any]:
         "machine": machine(),
         "slices": plan.slices,
         "rate_per_s": plan.rate,
-        "late_ms": plan.late_ms,
+        "late_ms": {f"{c.coils} x {c.matrix}": plan.late_of(c) for c in plan.cases},
         "maps": plan.maps,
         "streamed": results.streamed,
         "references": results.references,
@@ -77,7 +78,9 @@ def as_markdown(results: Results, command: str) -> str:
     """The tables, for a page."""
     plan, told = results.plan, machine()
     pace = (
-        f"{plan.rate:g} slices a second, their lines evenly spread"
+        "as many slices a second as the table says, their lines evenly spread"
+        if plan.rate is None
+        else f"{plan.rate:g} slices a second, their lines evenly spread"
         if plan.rate
         else "each when the image of the one before has come"
     )
@@ -88,6 +91,8 @@ def as_markdown(results: Results, command: str) -> str:
     )
     versions = ", ".join(f"{name} {number}" for name, number in told["versions"].items())
     gpu = told["gpu"] or "no GPU"
+    limits = {plan.late_of(case) for case in plan.cases}
+    late = f"{limits.pop():g} ms" if len(limits) == 1 else "twice the time of a slice"
     parts = [
         f"""# Latency
 
@@ -97,7 +102,7 @@ Simulated slices of the head phantom (R = {ACCELERATION} + {CALIBRATION_LINES} l
 R = 1; noise scan) through a gadget's process and a real socket: {pace}; {maps}.
 Latency: last byte of a slice's last readout sent to last byte of its image received. cold: the
 first slice, sent while the gadget still loads; start: from the start of its process to the image.
-per second: slices without a pause. late: later than {plan.late_ms:g} ms.
+per second: slices without a pause. late: later than {late}.
 rest: share of the stages' time that is not the network. Peak of the process's memory, and of what
 PyTorch held of the GPU's.
 

@@ -67,6 +67,11 @@ SHOWN = (
     help="Slices a second at which they are sent. 0: each when the image before has come.",
 )
 @click.option(
+    "--rate-by-size",
+    is_flag=True,
+    help="Instead: what two cores hold with room to spare, 1 to 7.5 a second.",
+)
+@click.option(
     "--deadline-ms",
     type=click.FloatRange(0),
     default=0.0,
@@ -104,12 +109,19 @@ SHOWN = (
     help="Write the tables (FILE.md) or everything (FILE.json).",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@click.option(
+    "--resume",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Keep each engine and size here as soon as it is measured, and go on from what is there.",
+)
 def command(
     engines: tuple[str, ...],
     matrices: tuple[int, ...],
     coils: tuple[int, ...],
     slices: int | None,
     rate: float,
+    rate_by_size: bool,
     deadline_ms: float,
     maps: str,
     threads: int | None,
@@ -119,6 +131,7 @@ def command(
     as_json: bool,
     out: Path | None,
     overwrite: bool,
+    resume: Path | None,
 ) -> None:
     """Measure this machine: latency from a slice's last readout to its image.
 
@@ -128,10 +141,12 @@ def command(
     ratios are taken in the same run to the paper-size student in PyTorch, CG-SENSE, BART (where it
     is installed), and the FFT gadget that comes with the gadgetron package.
 
-    The whole table takes hours: begin with --quick. Other work on the machine makes times longer.
+    The whole table takes hours: begin with --quick. With --resume FILE a run that was ended goes on
+    where it was when the same command is given again. Other work on the machine makes times longer.
     """
     from typing import cast
 
+    from chpnet_stream.benchmark.kept import Kept
     from chpnet_stream.benchmark.plan import Case, Maps, Plan
     from chpnet_stream.benchmark.run import run_plan
 
@@ -144,13 +159,14 @@ def command(
         engines=engines or (("auto",) if quick else ENGINES),
         cases=tuple(cases),
         slices=slices or (QUICK_SLICES if quick else SLICES),
-        rate=rate,
+        rate=None if rate_by_size else rate,
         deadline_ms=deadline_ms,
         maps=cast(Maps, maps),
         threads=threads or 0,
         model=model,
         references=not no_references,
     )
+    kept = Kept(plan, resume)
     with slices_bar() as bar:
         task = bar.add_task("simulating", total=None)
         results = run_plan(
@@ -158,6 +174,7 @@ def command(
             lambda what, done, total: bar.update(
                 task, description=what, completed=done, total=total
             ),
+            kept,
         )
     _show(results, as_json)
     if out is not None:
@@ -240,7 +257,8 @@ def _words(results: Results) -> list[str]:
     words = [f"--engine {name}" for name in plan.engines if name not in results.unusable]
     words += [f"--matrix {m}" for m in dict.fromkeys(c.matrix for c in plan.cases)]
     words += [f"--coils {c}" for c in dict.fromkeys(c.coils for c in plan.cases)]
-    words += [f"--slices {plan.slices}", f"--rate {plan.rate:g}", f"--maps {plan.maps}"]
+    rate = "--rate-by-size" if plan.rate is None else f"--rate {plan.rate:g}"
+    words += [f"--slices {plan.slices}", rate, f"--maps {plan.maps}"]
     words += [f"--threads {plan.threads}"] if plan.threads else []
     words += ["--no-references"] if not plan.references else []
     return words
