@@ -441,6 +441,18 @@ def main() -> None:
         sys.exit("soak: " + "; ".join(wrong))
 
 
+def command() -> str:
+    """What was called, without where the results go."""
+    words, places = ["python benchmarks/soak.py"], ("--out", "--json", "--readings")
+    given = iter(sys.argv[1:])
+    for word in given:
+        if word in places:
+            next(given, None)
+        elif not word.startswith(tuple(f"{place}=" for place in places)):
+            words.append(word)
+    return " ".join(words)
+
+
 def page(
     rows: list[dict[str, Any]], took: float, wrong: list[str], options: argparse.Namespace
 ) -> str:
@@ -474,7 +486,7 @@ def page(
     pace = f"at {options.pace:g} times the scanner's pace ({options.interval:g} ms a line)"
     return f"""# Soak
 
-Made by `make soak` (`benchmarks/soak.py`).
+Made by `{command()}`.
 
 {total["scans"]} scans, {total["acquisitions"]:,} acquisitions and {total["images"]:,} images in
 {took / 60:.0f} minutes: scans of {options.slices} slices of {matrix},

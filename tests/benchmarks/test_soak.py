@@ -53,6 +53,8 @@ def test_a_soak_of_seconds(tmp_path: Path) -> None:
     text = out.read_text()
     assert "6 scans" in text
     assert "24 images" in text
+    called = "--scans 3 --clients 2 --slices 4 --lines 64 --interval 4"
+    assert f"Made by `python benchmarks/soak.py {called}`." in text
     assert (tmp_path / "readings.csv").read_text().startswith("door,seconds,resident_bytes")
 
 

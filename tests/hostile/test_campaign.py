@@ -55,14 +55,15 @@ def test_faults_are_told(take, said):
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "crash"),
+        ("import os, signal; no_core(); os.kill(os.getpid(), signal.SIGSEGV)", "crash"),
         ("import time; time.sleep(600)", "hang"),
     ],
 )
 def test_crashes_and_hangs_are_told_and_the_campaign_goes_on(monkeypatch, code, said):
     """The worker is a process of its own: here one that fails at its second input."""
     script = (
-        "import sys, json, faulthandler\n"
+        "import sys, json, faulthandler, resource\n"
+        "def no_core():\n    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"
         "first, inputs, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])\n"
         "faulthandler.enable()\n"
         "for n in range(first, first + inputs):\n"
