@@ -25,6 +25,9 @@ def serve(connection: Any) -> None:
     Args:
         connection: The `gadgetron.external.Connection`; its socket is taken over.
     """
+    from chpnet_stream.idle_threads import let_idle_threads_sleep
+
+    let_idle_threads_sleep()
     import torch
 
     from chpnet_stream.mrd.wire.connection import Connection

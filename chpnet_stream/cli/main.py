@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from chpnet_stream.cli.errors import PROGRAM
 from chpnet_stream.cli.group import make_group, run_group
+from chpnet_stream.idle_threads import let_idle_threads_sleep
 
 VERBS = {
     "bench": "Measure latency, throughput and memory of this machine.",
@@ -41,4 +42,5 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     Args:
         args: Words after the program's name; by default those of this process.
     """
+    let_idle_threads_sleep()
     run_group(cli, PROGRAM, args)

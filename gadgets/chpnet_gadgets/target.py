@@ -32,9 +32,11 @@ def serve(connection: Any, kind: str) -> None:
     sock = connection.socket.socket
     try:
         from chpnet_gadgets.watch import Watch
+        from chpnet_stream.idle_threads import let_idle_threads_sleep
         from chpnet_stream.mrd.wire.connection import Connection
         from chpnet_stream.streaming.scan import Scan
 
+        let_idle_threads_sleep()
         ours = Connection.taken_over(connection)
         watch = Watch(sock.fileno())
     except Exception as error:
