@@ -199,7 +199,9 @@ class ScanServer(ABC):
         except RuntimeError as error:  # no more threads
             logger.error("%s: refused: %s", name, error)
             self._threads.discard(thread)
-            sock.close()
+            connection = Connection(SocketStream(sock, TICK_SECONDS), self.peer)
+            connection.fail("the server has no thread left for this scan; send it again later")
+            connection.hang_up()
             self.failed += 1
             self._free.release()
 

@@ -230,6 +230,25 @@ def test_peers_without_a_scan_do_not_hold_up_the_stop(
     assert server.failed == 1
 
 
+def test_a_peer_without_a_thread_is_told(
+    server: GadgetServer, small_scan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = conversation(small_scan, CG)
+    assert len(send(server, data).images) == 2
+    start = threading.Thread.start
+
+    def full(thread: threading.Thread) -> None:
+        if thread.name.startswith("scan 2"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", full)
+    with connect(server) as sock:
+        assert "no thread left" in exchange(sock, b"").errors[0]
+    assert len(send(server, data).images) == 2
+    assert server.failed == 1
+
+
 def test_the_command_serves_and_stops_on_sigterm(small_scan: Path) -> None:
     words = [sys.executable, "-m", "chpnet_stream", "gadget", "--port", "0", "--threads", "1"]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
