@@ -361,9 +361,11 @@ class SliceReconstructor:
                 solver = NarrowGradient(work.narrow, packed, regularization)
             for done in range(iterations + 1):
                 if done in stops:
-                    found = solver.x, solver.normal_image
-                    if work.narrow is not None:
-                        found = work.narrow.unpack(found[0]), work.narrow.unpack(found[1])
+                    if work.narrow is None:
+                        found = solver.x, solver.normal_image
+                    else:  # what checks see is of all coils
+                        image = work.narrow.unpack(solver.x)
+                        found = image, work.operator.normal_columns(image)
                     work.solved[regularization, done] = found
                 if done < iterations:
                     solver.step()
@@ -399,7 +401,7 @@ class SliceReconstructor:
                 f"expected an image {tuple(problem.start.shape)}, found {tuple(made.shape)}",
             )
         image = to_complex(made.to(self.device, torch.float32).mT)[0]  # x y, as the others
-        normal_image = (work.narrow or work.operator).normal_columns(image)
+        normal_image = work.operator.normal_columns(image)  # of all coils, what is sent is checked
         quality = check(
             image,
             start,
