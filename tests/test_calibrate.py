@@ -179,7 +179,7 @@ def test_nothing_is_begun_before_the_noise_is_known(tmp_path: Path) -> None:
 
 def test_the_cache_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noise, slices = slices_of(simulated(tmp_path, slices=3))
-    one = 3 * slices[0].kspace.nbytes  # maps of as many virtual coils, in three layouts
+    one = 4 * slices[0].kspace.nbytes  # maps of as many virtual coils, in four layouts
     monkeypatch.setattr(calibrate, "CACHE_BYTES", 2 * one)
     calibration = CoilCalibration(noise, CPU)
     first = calibration.sensitivities(slices[0])

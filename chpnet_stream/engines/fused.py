@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 def fused(denoiser: nn.Module, dtype: torch.dtype = torch.bfloat16) -> FusedDenoiser | None:
     """The denoiser with fused convolutions; None, by a warning, where PyTorch can't do that.
 
+    None without a word where the plain denoiser gives no numbers, for the checks of its images.
+
     The operators are those that PyTorch's own compiler puts in on a CPU. They are no public
     interface, so that the result is compared with the plain denoiser once.
 
@@ -43,6 +45,8 @@ def fused(denoiser: nn.Module, dtype: torch.dtype = torch.bfloat16) -> FusedDeno
         with torch.inference_mode():
             made = FusedDenoiser(denoiser, dtype)
             found, expected = made(example)[0], denoiser(example)[0]
+            if not expected.isfinite().all():
+                return None  # a network that is broken: it is not for us to say so
             error = float((found - expected).norm() / expected.norm().clamp_min(1e-30))
     except (RuntimeError, AttributeError, TypeError) as failure:
         logger.warning("convolutions are not fused: %s", first_line(failure))

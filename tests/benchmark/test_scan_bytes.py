@@ -59,7 +59,8 @@ def test_one_coil_is_not_accelerated() -> None:
 
 
 def test_late_is_twice_the_time_of_a_slice() -> None:
-    case = (Case(64, 3),)
-    assert Plan(("onnx",), case, rate=4).late_ms == 500
-    assert Plan(("onnx",), case, rate=4, deadline_ms=90).late_ms == 90
-    assert Plan(("onnx",), case, rate=0).late_ms == 1000
+    case = Case(64, 3)
+    assert Plan(("onnx",), (case,), rate=4).late_of(case) == 500
+    assert Plan(("onnx",), (case,), rate=4, deadline_ms=90).late_of(case) == 90
+    assert Plan(("onnx",), (case,), rate=0).late_of(case) == 1000
+    assert Plan(("onnx",), (case,), rate=None).late_of(case) == 2e3 / case.pace

@@ -47,8 +47,10 @@ def test_a_gadget_server_that_is_watched(small_scan: Path, tmp_path: Path) -> No
             urllib.request.urlopen(view[2])  # noqa: S310
         request = urllib.request.Request(view[2])  # noqa: S310
         request.add_header("Authorization", "Bearer a-token-for-this-test")
-        with urllib.request.urlopen(request) as answer:  # noqa: S310
-            metrics = answer.read().decode()
+        metrics = ""
+        while 'chpnet_scans_total{outcome="done"} 2.0' not in metrics:  # a thread of its own counts
+            with urllib.request.urlopen(request) as answer:  # noqa: S310
+                metrics = answer.read().decode()
         process.send_signal(signal.SIGTERM)
         rest = process.stderr.read()
         assert process.wait(60) == 0
