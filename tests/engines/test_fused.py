@@ -66,3 +66,11 @@ def test_neither_is_one_that_pytorch_lacks(monkeypatch, caplog):
         assert fused(denoiser()) is None
     assert "convolutions are not fused: 'Exc" not in caplog.text
     assert "has no attribute" in caplog.text
+
+
+def test_a_broken_network_is_not_told_of(caplog):
+    broken = denoiser()
+    with torch.no_grad():
+        broken.tail.weight.fill_(float("nan"))
+    assert fused(broken) is None
+    assert not caplog.records
