@@ -128,13 +128,13 @@ class ScanServer(ABC):
         Peers that had connected before the stop are served as well. Those that have not begun a
         scan, by its header, are sent away some seconds after the stop.
         """
+        ending = _Ending(self._open)
         try:
             while self._wait_for_a_place():
                 if not self._wait_for_a_peer():
                     self._free.release()
                     break
                 self._begin()
-            ending = _Ending(self._open)
             for _ in range(BACKLOG):
                 if not select.select([self._listener], [], [], 0)[0]:
                     break
@@ -143,7 +143,6 @@ class ScanServer(ABC):
                 self._begin()
         finally:
             self._listener.close()
-            ending = _Ending(self._open)
             for thread in [*self._threads, *abandoned_work()]:
                 while thread.is_alive():
                     thread.join(TICK_SECONDS)
@@ -234,21 +233,27 @@ class ScanServer(ABC):
 class _Ending:
     """Ends what has not begun, and says what a stopped server waits for.
 
+    Time runs from the first tick.
+
     Args:
         scans: The open ones, by name.
     """
 
     def __init__(self, scans: Mapping[str, Scan]) -> None:
         self.scans = scans
-        self.began = self.told = time.monotonic()
+        self.began: float | None = None
+        self.told = 0.0
 
     def tick(self) -> None:
         """Call this while waiting."""
         now = time.monotonic()
+        if self.began is None:
+            self.began = self.told = now
         if now < self.began + LAST_CALL_SECONDS:
             return
         for scan in list(self.scans.values()):
-            scan.send_away("this server is being stopped")
+            if now > scan.opened + LAST_CALL_SECONDS:  # not who was accepted just now
+                scan.send_away("this server is being stopped")
         if now > self.told + WAITING_SECONDS and self.scans:
             self.told = now
             logger.info(

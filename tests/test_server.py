@@ -230,6 +230,32 @@ def test_peers_without_a_scan_do_not_hold_up_the_stop(
     assert server.failed == 1
 
 
+def test_a_peer_that_was_accepted_late_has_its_time(
+    small_scan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chpnet_stream.server.LAST_CALL_SECONDS", 1.0)
+    server = GadgetServer("acquisitions", port=0, connections=1)
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    data = conversation(small_scan, CG)
+    with connect(server) as running:
+        running.sendall(data[:5000])
+        while not any(scan.begun for scan in list(server._open.values())):
+            thread.join(0.01)
+        with connect(server) as second, connect(server) as third:  # there is no place for them
+            server.stop()
+            thread.join(1.5)
+            assert len(exchange(running, data[5000:]).images) == 2
+            while server.scans < 2:
+                thread.join(0.01)
+            thread.join(0.5)  # the header takes its time; the third waits for the place
+            assert len(exchange(second, data).images) == 2
+            assert len(exchange(third, data).images) == 2
+    thread.join(60)
+    assert not thread.is_alive()
+    assert server.failed == 0
+
+
 def test_a_peer_without_a_thread_is_told(
     server: GadgetServer, small_scan: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

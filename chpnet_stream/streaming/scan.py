@@ -37,6 +37,7 @@ class Scan:
     Attributes:
         inbox_bytes: Bound of what may wait to be worked on.
         begun: The header has come.
+        opened: When it was accepted, by the monotonic clock.
 
     Args:
         connection: Its connection, not greeted yet.
@@ -73,7 +74,7 @@ class Scan:
         self.inbox_bytes = INBOX_BYTES
         self.watch = ScanWatch(self.name, kind, observers)
         self.begun = False
-        self._started = time.monotonic()
+        self.opened = time.monotonic()
 
     def run(self) -> None:
         """Everything from the header to CLOSE; one line in the log, whatever happens.
@@ -206,7 +207,7 @@ class Scan:
 
     def _done(self) -> str:
         """What was done so far, in words."""
-        seconds = time.monotonic() - self._started
+        seconds = time.monotonic() - self.opened
         if self.metrics is None:
             return f"0 images in {seconds:.1f} s"
         latency = self.metrics.latency()
