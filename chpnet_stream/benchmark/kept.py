@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -94,12 +93,11 @@ def _key(case: Case, name: str) -> str:
 def _series(plan: Plan) -> dict[str, Any]:
     """What all rows of a file have in common."""
     card = find_model(plan.model).card
-    weights = hashlib.sha256("".join((card.name, card.weights_sha256)).encode()).hexdigest()[:12]
     return {
         "format": FORMAT,
         "processor": processor(),
         "version": __version__,
-        "model": f"{card.name} {weights}",
+        "model": f"{card.name} {card.checksum}",
         "threads": plan.threads,
         "maps": plan.maps,
         "deadline": plan.deadline_ms,
