@@ -16,12 +16,13 @@ from chpnet_stream.engines.graphs import replace_denoisers
 from chpnet_stream.engines.half import half_graph
 from chpnet_stream.engines.plan_builder import PlanBuilder, timing_file
 from chpnet_stream.engines.plan_key import PlanKey, PlanShapes
-from chpnet_stream.engines.plan_store import PlanStore, plan_cache, write_whole
+from chpnet_stream.engines.plan_store import PlanStore, plan_cache
 from chpnet_stream.engines.pytorch import PyTorchEngine
 from chpnet_stream.engines.tensorrt_package import TensorRTPackage, load_package
 from chpnet_stream.errors import EngineError, OutputError
 from chpnet_stream.network.chpnet import Student
 from chpnet_stream.network.weights import Model, load_student
+from chpnet_stream.whole_file import write_whole
 
 DEFAULT_SHAPES = ("1x64x64", "1x256x256", "4x512x512")
 """Smallest, usual and largest input of plans that are made when an engine is loaded."""
@@ -235,6 +236,7 @@ class _Plan:
     ) -> None:
         self.package = package
         self.name = name
+        package.complaint()  # of something else before
         self.engine = runtime.deserialize_cuda_engine(plan)
         if self.engine is None:
             raise EngineError(f"{package.name}: can't load the plan of {name}: {self._reason()}")
@@ -270,15 +272,14 @@ class _Plan:
         """The context; with TensorRT for RTX its kernels are compiled for each shape at once.
 
         By default it would compile them on another thread meanwhile, and a CUDA graph would go on
-        using the general ones.
+        using the general ones. TensorRT has all its kernels in the plan: newer versions of it have
+        a runtime configuration, too, but neither such strategies nor such a cache.
         """
-        trt = self.package.module
-        if not hasattr(self.engine, "create_runtime_config"):
+        strategies = getattr(self.package.module, "DynamicShapesKernelSpecializationStrategy", None)
+        if strategies is None:
             return self.engine.create_execution_context()
         config = self.engine.create_runtime_config()
-        config.dynamic_shapes_kernel_specialization_strategy = (
-            trt.DynamicShapesKernelSpecializationStrategy.EAGER
-        )
+        config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
         self.kernels = config.create_runtime_cache()
         if self.compiled.is_file():  # it checks itself whether it fits; else it begins empty
             self.kernels.deserialize(self.compiled.read_bytes())
@@ -290,9 +291,9 @@ class _Plan:
         try:
             self.compiled.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_whole(self.compiled, bytes(self.kernels.serialize()))
-        except OSError as error:
+        except (OSError, OutputError) as error:
             self.kernels = None
-            logger.warning("%s: compiled kernels can't be kept: %s", self.compiled, error.strerror)
+            logger.warning("%s: compiled kernels can't be kept: %s", self.compiled, error)
 
     def _reason(self) -> str:
         return self.package.complaint() or "it gives no reason"

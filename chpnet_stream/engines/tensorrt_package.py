@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +85,7 @@ def _make_log(name: str, module: Any) -> Any:
 
         def __init__(self) -> None:
             module.ILogger.__init__(self)
-            self._errors: list[str] = []
+            self._errors: deque[str] = deque(maxlen=2)
 
         def log(self, severity: Any, message: str) -> None:
             if severity <= module.ILogger.Severity.ERROR:
@@ -96,7 +97,8 @@ def _make_log(name: str, module: Any) -> Any:
                 )
 
         def take(self) -> str:
-            errors, self._errors = self._errors, []
-            return "; ".join(" ".join(text.split()) for text in errors[:-3:-1])
+            errors = [" ".join(text.split()) for text in reversed(self._errors)]
+            self._errors.clear()
+            return "; ".join(errors)
 
     return Log()
