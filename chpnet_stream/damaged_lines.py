@@ -5,11 +5,8 @@ Nothing here is learned. Three things hold for measured lines whatever the objec
 - A line holds at least the noise of its samples, as the noise scan tells it. One with less than a
   quarter of that (and of what lines usually hold) was not measured, or lost.
 - Noise is never the same twice. Two lines that are equal but for rounding are one line.
-- Where lines are measured without a gap, coils make each line follow from the two beside it, by
-  weights that are the same for all of them (the idea of GRAPPA; Griswold et al., Magn Reson Med
-  2002;47:1202). They are fitted here in strips of columns. What a line misses of its neighbours'
-  prediction is compared with its noise, plus `MODEL_ERROR` of its neighbours' amplitude. A line
-  at a wrong place, of another phase, or with a spike misses it by more.
+- Where lines are measured without a gap, coils make each line follow from the two beside it
+  (`line_prediction.py`). A line at a wrong place, of another phase, or with a spike does not.
 
 Lines with a gap beside them can't be told by the last of these, and neither can what is smaller
 than the noise. `docs/quality-gate.md` shows what is found and what is not.
@@ -23,14 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from chpnet_stream.line_prediction import LinePrediction, predict_lines
+
 EMPTY = 0.25
 """Share of the energy of noise, and of the median line, below which a line is empty."""
 
 SAME = 1e-10
 """Energy of a difference, relative to a line's, up to which two lines are the same."""
-
-MODEL_ERROR = 0.4
-"""Amplitude, relative to the neighbours', that good lines may miss of their prediction."""
 
 LIMIT = 1.5
 """Most that a line may miss, in units of what noise and model errors explain.
@@ -39,17 +35,6 @@ LIMIT = 1.5
 it was tried on (`docs/quality-gate.md`) set nothing.
 """
 
-STRIP = 8
-"""Columns that share the weights of a prediction."""
-
-FITTED = 32
-"""Lines, the most central ones, that weights are fitted to."""
-
-LEAST_LINES = 8
-LEAST_COILS = 4
-"""With less there is no prediction."""
-
-FIT_REGULARIZATION = 1e-3
 NAMED = 5
 """Lines that a text names at most."""
 
@@ -98,7 +83,13 @@ def _named(words: object) -> str:
 
 
 def damaged_lines(
-    data: Tensor, sampled: np.ndarray, *, noise: float, noise_known: bool
+    data: Tensor,
+    sampled: np.ndarray,
+    *,
+    noise: float,
+    noise_known: bool,
+    energies: np.ndarray | None = None,
+    prediction: LinePrediction | None = None,
 ) -> DamagedLines:
     """Look at the lines of one slice.
 
@@ -109,6 +100,9 @@ def damaged_lines(
         noise: Variance that the noise of a line measured once has in each of these values.
         noise_known: The noise level is from a noise scan or an estimate; else only the prediction
             is looked at.
+        energies: Of every line, `ky` in natural order, where they are known already.
+        prediction: Of the same lines, made while the slice was measured. Where it is not of the
+            lines as they are now, it is made anew.
 
     Returns:
         The findings.
@@ -116,91 +110,32 @@ def damaged_lines(
     rows = np.flatnonzero(sampled)
     if not len(rows):
         return DamagedLines()
-    count = len(sampled)
-    places = torch.from_numpy((rows - count // 2) % count)
-    lines = data.cpu().index_select(-1, places)  # coils x measured
-    coils, width, _ = lines.shape
-    variance = noise / sampled[rows].astype(np.float64)
-    energy = torch.view_as_real(lines).square().sum(dim=(0, 1, 3)).double().numpy()
+    coils, width, count = data.shape
     empty: tuple[int, ...] = ()
     copies: tuple[tuple[int, int], ...] = ()
     if noise_known:
-        least = EMPTY * np.minimum(coils * width * variance, np.median(energy))
-        empty = tuple(int(k) for k in rows[energy < least])
-        copies = tuple((int(rows[a]), int(rows[b])) for a, b in _copies(lines, energy))
-    miss, worst = _worst(lines, rows, variance)
-    return DamagedLines(empty, copies, miss, worst)
+        places = (np.arange(count) - count // 2) % count
+        if energies is None:
+            energies = torch.view_as_real(data).square().sum(dim=(0, 1, 3)).cpu().numpy()[places]
+        energy = energies[rows].astype(np.float64)
+        usual = np.minimum(coils * width * noise / sampled[rows], np.median(energy))
+        empty = tuple(int(k) for k in rows[energy < EMPTY * usual])
+        pairs = _copies(data, places[rows], energy)
+        copies = tuple((int(rows[a]), int(rows[b])) for a, b in pairs)
+    if prediction is None or not prediction.holds_for(sampled, noise):
+        prediction = predict_lines(data, sampled, noise)
+    return DamagedLines(empty, copies, prediction.miss, prediction.worst)
 
 
-def _copies(lines: Tensor, energy: np.ndarray) -> list[tuple[int, int]]:
+def _copies(data: Tensor, places: np.ndarray, energy: np.ndarray) -> list[tuple[int, int]]:
     """Pairs that are the same but for a phase; equal energies tell which to look at."""
     order = np.argsort(energy)
     near = np.diff(energy[order]) <= 1e-5 * energy[order[1:]]
     found = []
     for at in np.flatnonzero(near & (energy[order[1:]] > 0)):
         a, b = sorted((int(order[at]), int(order[at + 1])))
-        one, two = (lines[..., i].to(torch.complex128).flatten() for i in (a, b))
+        one, two = (data[..., int(places[i])].cpu().to(torch.complex128).flatten() for i in (a, b))
         factor = torch.vdot(one, two) / energy[a]
         if float((two - factor * one).abs().square().sum()) <= SAME * energy[b]:
             found.append((a, b))
     return sorted(found)
-
-
-def _worst(lines: Tensor, rows: np.ndarray, variance: np.ndarray) -> tuple[float, int]:
-    """The line that misses its neighbours' prediction most, and by how much."""
-    coils, width, _ = lines.shape
-    between = np.flatnonzero((np.diff(rows[:-1]) == 1) & (np.diff(rows[1:]) == 1)) + 1
-    strips = width // STRIP
-    if len(between) < LEAST_LINES or coils < LEAST_COILS or not strips:
-        return 0.0, -1
-    first = (width - strips * STRIP) // 2
-    inside = lines[:, first : first + strips * STRIP].unflatten(1, (strips, STRIP))
-    values = inside.permute(3, 1, 2, 0).contiguous()  # lines, strips, columns, coils
-    energy = _energy(values)
-    around = (energy[between - 1] + energy[between + 1]) / 2
-    noise = torch.from_numpy(variance).float()
-    own, beside = noise[between], (noise[between - 1] + noise[between + 1]) / 2
-    middle = np.abs(rows[between] - (rows[0] + rows[-1]) / 2)
-    fitted = np.sort(np.argsort(middle, kind="stable")[:FITTED])
-    missed = torch.zeros(0)
-    weights = torch.ones(len(fitted))
-    few = [_of_strips(values[between[fitted] + step]) for step in (-1, 0, 1)]
-    sources = torch.cat((few[0], few[2]), dim=-1)
-    for _ in range(2):  # in the second round lines that miss much count less
-        kernel = _weights(sources, few[1], weights)
-        gap = _energy((sources @ kernel - few[1]).unflatten(1, (len(fitted), STRIP)).movedim(1, 0))
-        amplified = STRIP * float(torch.view_as_real(kernel).square().sum())
-        expected = coils * strips * STRIP * own + amplified * beside + MODEL_ERROR**2 * around
-        missed = gap / expected[fitted]
-        weights = 1 / (missed / missed.median().clamp(min=1e-30)).clamp(min=1.0)
-    others = np.setdiff1d(np.arange(len(between)), fitted)
-    if len(others):
-        before, line, after = (_of_strips(values[between[others] + step]) for step in (-1, 0, 1))
-        line -= before @ kernel[:, :coils]
-        line -= after @ kernel[:, coils:]
-        gap = _energy(line.unflatten(1, (len(others), STRIP)).movedim(1, 0))
-        missed = torch.cat((missed, gap / expected[others]))
-    order = np.concatenate((fitted, others))
-    missed = missed.nan_to_num(nan=torch.inf)
-    worst = int(missed.argmax())
-    return float(missed[worst].sqrt()), int(rows[between[order[worst]]])
-
-
-def _of_strips(values: Tensor) -> Tensor:
-    """Lines, strips, columns, coils to strips, lines and columns, coils."""
-    return values.movedim(0, 1).flatten(1, 2)
-
-
-def _weights(sources: Tensor, lines: Tensor, weights: Tensor) -> Tensor:
-    """Weights `strips 2*coils coils` that predict lines from those beside them, least squares."""
-    adjoint = (sources * weights.repeat_interleave(STRIP)[:, None]).mH
-    normal = adjoint @ sources
-    level = normal.diagonal(dim1=1, dim2=2).real.mean(1)
-    ridge = FIT_REGULARIZATION * level + torch.finfo(torch.float32).tiny
-    normal = normal + ridge[:, None, None] * torch.eye(normal.shape[-1])
-    return torch.linalg.solve_ex(normal, adjoint @ lines).result  # NaN without an exception
-
-
-def _energy(values: Tensor) -> Tensor:
-    """Of each line, the first axis."""
-    return torch.view_as_real(values).square().flatten(1).sum(1)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chpnet_stream.ahead import Ahead
+from chpnet_stream.ahead import Ahead, Prepared, noise_of_lines
 from chpnet_stream.calibrate import CoilCalibration, Sensitivities
 from chpnet_stream.damaged_lines import DamagedLines, damaged_lines
 from chpnet_stream.deadline import DeadlineRunner, StoppableSolver, TooLateError
@@ -312,7 +312,8 @@ class SliceReconstructor:
         except ReconstructionError as error:
             raise _Unfit("no coil maps", str(error)) from error
         job.clock.lap("calibration")
-        lines = self._ahead.lines(data, sensitivities)
+        prepared = self._ahead.lines(data, sensitivities)
+        lines = prepared.lines
         most = max(int(data.sampled.max()), 1)
         weights = data.sampled.astype(np.float32) / most
         operator, narrow = sensitivities.operators(weights)
@@ -322,17 +323,21 @@ class SliceReconstructor:
         samples = len(sensitivities.maps) * int(np.count_nonzero(data.sampled))
         samples *= max(data.echo_samples[1] - data.echo_samples[0], 0)
         noise = Noise(1.0 / most, samples, float(weights.mean()))
-        mark = self._mark_of(lines.data, data)
+        mark = self._mark_of(prepared, data)
         job.clock.lap("checks")
         return _Work(sensitivities, operator, narrow, adjoint, energy, noise, mark)
 
-    def _mark_of(self, lines: Tensor, data: Slice) -> str:
-        """What is wrong with the lines `coils x ky` of a slice; empty where nothing is."""
-        echo = data.echo_samples[1] - data.echo_samples[0]
+    def _mark_of(self, prepared: Prepared, data: Slice) -> str:
+        """What is wrong with the lines of a slice; empty where nothing is."""
         known = self.calibration.noise_source != "none"
         try:
             found = damaged_lines(
-                lines, data.sampled, noise=echo / data.kspace.shape[2], noise_known=known
+                prepared.lines.data,
+                data.sampled,
+                noise=noise_of_lines(data.echo_samples, data.kspace.shape[2]),
+                noise_known=known,
+                energies=prepared.lines.energies,
+                prediction=prepared.prediction,
             )
         except Exception as error:  # noqa: BLE001 - an image that was not checked is better than none
             return f"the lines could not be checked ({type(error).__name__}: {first_line(error)})"

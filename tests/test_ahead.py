@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from chpnet_stream.damaged_lines import DamagedLines
+from chpnet_stream.line_prediction import LinePrediction, predict_lines
 from chpnet_stream.mrd import flags
 from chpnet_stream.mrd.files import ScanFile
 from chpnet_stream.options import ReconstructionOptions
@@ -100,6 +102,83 @@ def test_images_are_the_same_as_without(kind: str, tmp_path: Path, lines_put: li
     assert len(whole) == len(plain)  # all lines of a slice at once
     if kind != "one coil":
         assert len(lines_put) > len(plain)  # most of them before the slice was complete
+
+
+@pytest.fixture
+def predicted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """How often lines were predicted while a slice was measured, and when it was complete."""
+    from chpnet_stream import ahead, damaged_lines
+
+    calls = {"ahead": 0, "at the end": 0}
+
+    def counting(where: str) -> Any:
+        def predict(*words: Any) -> LinePrediction:
+            calls[where] += 1
+            return predict_lines(*words)
+
+        return predict
+
+    monkeypatch.setattr(ahead, "predict_lines", counting("ahead"))
+    monkeypatch.setattr(damaged_lines, "predict_lines", counting("at the end"))
+    return calls
+
+
+def looked_at(path: Path, *, ahead: bool, spoil: Any = None) -> DamagedLines:
+    """What was found of the lines of a scan's first slice."""
+    found: list[DamagedLines] = []
+    with ScanFile(path) as scan:
+        session = Session(scan.header, ReconstructionOptions(method="cg-sense"))
+        session.reconstructor._anticipates = ahead
+        session.reconstructor.inspected = found.append
+        for line in scan.acquisitions():
+            session.feed(spoil(line) if spoil else line)
+            for begun in session.reconstructor._ahead._begun.values():
+                if begun.maps:
+                    begun.maps.exception(60)
+        list(session.finish())
+    return found[0]
+
+
+MANY_LINES = {"slices": 1, "coils": 8, "matrix": (128, 64), "calibration_lines": 20}
+
+
+@pytest.mark.parametrize(
+    "kind", [{}, {"averages": 3}, {"partial_echo": 0.75}, {"partial_fourier": 0.75}]
+)
+def test_lines_are_predicted_while_the_slice_is_measured(
+    kind: dict[str, Any], tmp_path: Path, predicted: dict[str, int]
+) -> None:
+    path = simulated(tmp_path, **MANY_LINES, acceleration=3, **kind)
+    plain = looked_at(path, ahead=False)
+    assert predicted == {"ahead": 0, "at the end": 1}
+    early = looked_at(path, ahead=True)
+    assert predicted["ahead"] >= 1
+    assert predicted["at the end"] == 1  # that of `plain`
+    assert early.worst == plain.worst >= 0
+    assert early.miss == pytest.approx(plain.miss, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["averaged", "replaced"])
+def test_lines_that_change_after_they_were_predicted_are_predicted_again(
+    kind: str, tmp_path: Path, predicted: dict[str, int]
+) -> None:
+    path = simulated(tmp_path, **MANY_LINES, acceleration=3, snr=60.0)
+    good = looked_at(path, ahead=True)
+    row = 64 if kind == "averaged" else 65  # measured for the image; for the maps alone
+
+    def spoil(line: Any) -> Any:
+        """The last line, at the edge of k-space, says that it is of the middle."""
+        if int(line.flags) & flags.LAST_IN_SLICE:
+            line.idx.kspace_encode_step_1 = row
+        return line
+
+    predicted |= {"ahead": 0, "at the end": 0}
+    bad = looked_at(path, ahead=True, spoil=spoil)
+    assert predicted["ahead"] == predicted["at the end"] == 1
+    plain = looked_at(path, ahead=False, spoil=spoil)
+    assert bad.miss == pytest.approx(plain.miss, rel=1e-3)
+    assert bad.miss > 2 * good.miss
+    assert row - 1 <= bad.worst == plain.worst <= row + 1
 
 
 def test_lines_in_any_order(tmp_path: Path) -> None:

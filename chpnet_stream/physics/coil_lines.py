@@ -24,6 +24,11 @@ class CoilLines:
         seen: First and past-the-last column that is kept, those where there are maps; all by
             default.
         pinned: Keep the lines in page-locked memory, for a GPU to fetch.
+
+    Attributes:
+        data: Lines transformed along x, complex `coils x ky`: columns that are kept, ky in the
+            order of the FFT.
+        energies: Of every line in `data`, `ky` in natural order.
     """
 
     def __init__(
@@ -40,7 +45,8 @@ class CoilLines:
         shape = (len(matrix), self._seen.stop - self._seen.start, lines)
         self.data = torch.zeros(shape, dtype=torch.complex64, pin_memory=pinned)
         self._view = self.data.numpy()
-        self._energies = np.zeros(lines)
+        self.energies = np.zeros(lines)
+        self._whole_energies = np.zeros(lines)  # of all columns
         # Row ky is frequency ky - n // 2, and the image's origin is at n // 2, not at the edge.
         self._places = (np.arange(lines) - lines // 2) % lines
         turns = self._places * (lines // 2) % lines / lines
@@ -56,7 +62,9 @@ class CoilLines:
         coils, count, columns = kspace.shape
         mixed = self.matrix @ torch.from_numpy(kspace.reshape(coils, -1))
         lines = ifft(mixed.unflatten(-1, (count, columns)), dim=-1)
-        self._energies[rows] = torch.view_as_real(lines).square().sum(dim=(0, 2, 3)).numpy()
+        energies = torch.view_as_real(lines).square().sum(dim=(0, 3)).numpy()  # rows x
+        self._whole_energies[rows] = energies.sum(1)
+        self.energies[rows] = energies[:, self._seen].sum(1)
         turned = lines.numpy()[:, :, self._seen] * self._phases[rows, None]
         self._view[:, :, self._places[rows]] = turned.transpose(0, 2, 1)
 
@@ -66,7 +74,7 @@ class CoilLines:
         Args:
             weights: Weight of every line, `ky`.
         """
-        return float((self._energies * weights).sum())
+        return float((self._whole_energies * weights).sum())
 
     def adjoint(self, sense: ColumnSense) -> Tensor:
         """``A* y``, complex, stored as `x y`, on the device of `sense`."""

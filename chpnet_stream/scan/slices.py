@@ -80,12 +80,17 @@ class GrowingSlice:
     Attributes:
         serial: its number.
         lines: its image lines; they go on changing.
+        filling: its calibration lines that are no image lines; where there is no image line in the
+            end, they will be in its place.
+        echo_samples: first and past-the-last kx index measured so far.
         snapshot: gives the slice as it would be if it ended here. None where its calibration lines
             are not known to be whole, or where that was asked for before.
     """
 
     serial: int
     lines: Lines
+    filling: SparseLines
+    echo_samples: tuple[int, int]
     snapshot: Callable[[], Slice] | None
 
 
@@ -222,7 +227,9 @@ class SliceAssembler:
         if slot is None or not slot.has_image or self._known_grid().shape[0] > 1:
             return None
         snapshot = partial(self._snapshot, slot) if self._is_calibrated(slot) else None
-        return GrowingSlice(slot.serial, slot.image, snapshot)
+        return GrowingSlice(
+            slot.serial, slot.image, slot.calibration_only, slot.echo, snapshot
+        )
 
     def _is_calibrated(self, slot: _Open) -> bool:
         """Whether the calibration lines of an open slice seem to be all there.

@@ -35,6 +35,10 @@ def test_lines_in_any_portions_make_the_adjoint(shape, group):
     energy = float((mixed.abs().square() * weights[:, None]).sum())
     assert cut.energy(weights.numpy()) == pytest.approx(energy, rel=1e-5)
     assert found.energy(weights.numpy()) == pytest.approx(energy, rel=1e-5)
+    for each in (found, cut):
+        natural = torch.fft.fftshift(each.data, dim=-1)
+        expected = natural.abs().square().sum(dim=(0, 1)).double().numpy()
+        np.testing.assert_allclose(each.energies, expected, rtol=1e-5)
 
 
 def test_other_weights_on_the_same_maps():
