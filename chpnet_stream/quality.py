@@ -89,22 +89,21 @@ class Quality:
     mark: str = ""
 
 
-def residual(image: Tensor, adjoint: Tensor, normal_image: Tensor, data_energy: float) -> float:
-    """Relative data-consistency residual ``|A x - y| / |y|``, from A* A and A* y alone.
+def residual(image: Tensor, adjoint: Tensor, seen: float, data_energy: float) -> float:
+    """Relative data-consistency residual ``|A x - y| / |y|``, without y itself.
 
-    ``|A x - y|^2 = Re <x, A*A x - 2 A* y> + |y|^2``, summed in double precision.
+    ``|A x - y|^2 = |A x|^2 - 2 Re <x, A* y> + |y|^2``, summed in double precision.
 
     Args:
-        image: x, complex, like the other two `... y x` or `... x y`.
-        adjoint: A* y, complex.
-        normal_image: A* A x, complex.
+        image: x, complex `... y x` or `... x y`.
+        adjoint: A* y, complex, like the image.
+        seen: ``|A x|^2``.
         data_energy: ``|y|^2``.
 
     Returns:
         The residual; NaN if the image is not finite, zero if there are no data.
     """
-    image, other = (torch.view_as_real(v) for v in (image, normal_image - 2 * adjoint))
-    gap = (image * other).double().sum().item() + data_energy
+    gap = seen - 2 * _dot(image, adjoint) + data_energy
     if math.isnan(gap):
         return math.nan
     return math.sqrt(max(gap, 0.0) / data_energy) if data_energy > 0 else 0.0
@@ -115,7 +114,7 @@ def check(
     baseline: Tensor,
     adjoint: Tensor,
     normal_image: Tensor,
-    normal_baseline: Tensor,
+    baseline_residual: float,
     data_energy: float,
     noise: Noise,
     limits: GateLimits | None = None,
@@ -127,7 +126,7 @@ def check(
         baseline: CG-SENSE's.
         adjoint: A* y.
         normal_image: A* A of the network's image.
-        normal_baseline: A* A of CG-SENSE's image.
+        baseline_residual: `residual` of CG-SENSE's image.
         data_energy: ``|y|^2``.
         noise: What is known of the noise.
         limits: The model's; by default those for models whose card has none.
@@ -136,11 +135,10 @@ def check(
         The findings; `problem` is None where the image may go out.
     """
     limits = limits or GateLimits()
-    usual = residual(baseline, adjoint, normal_baseline, data_energy)
     if not bool(torch.view_as_real(image).isfinite().all()):
         detail = "the network's image has NaN or infinite pixels"
-        return Quality(math.nan, usual, math.nan, problem="not finite", detail=detail)
-    found = _measure(image, baseline, adjoint, normal_image, data_energy, noise, usual)
+        return Quality(math.nan, baseline_residual, math.nan, problem="not finite", detail=detail)
+    found = _measure(image, baseline, adjoint, normal_image, data_energy, noise, baseline_residual)
     problem, detail = problem_of(found, limits)
     mark = ""
     if not found.inconsistency <= limits.inconsistency:

@@ -63,7 +63,11 @@ class _Work:
     noise: Noise
     mark: str
     """What is wrong with the lines; empty where nothing is."""
-    solved: dict[tuple[float, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
+    solved: dict[tuple[float, int], Tensor] = field(default_factory=dict)
+
+    def residual(self, columns: Tensor) -> float:
+        """How far an image stored as `x y` is from the data, see `quality.residual`."""
+        return residual(columns, self.adjoint, self.operator.energy(columns), self.energy)
 
 
 @dataclass
@@ -246,12 +250,11 @@ class SliceReconstructor:
             else:
                 work = job.work
                 if name == "cg-sense":
-                    columns, normal_image = self._solve(work, CG_REGULARIZATION, CG_ITERATIONS)
+                    columns = self._solve(work, CG_REGULARIZATION, CG_ITERATIONS)
                     job.clock.lap("cg-sense")
                 else:
                     columns = work.adjoint
-                    normal_image = work.operator.normal_columns(columns)
-                found = residual(columns, work.adjoint, normal_image, work.energy)
+                found = work.residual(columns)
                 image = columns.mT
             # Along the lines the network was trained to do it.
             image, filled = symmetrize(job.data, image, rows=name != "chpnet")
@@ -345,8 +348,8 @@ class SliceReconstructor:
             self.inspected(found)
         return found.mark
 
-    def _solve(self, work: _Work, regularization: float, iterations: int) -> tuple[Tensor, Tensor]:
-        """CG-SENSE's image x, and A* A x.
+    def _solve(self, work: _Work, regularization: float, iterations: int) -> Tensor:
+        """CG-SENSE's image, stored as `x y`.
 
         What a network starts from is met on the way to the conventional image: it is kept.
         """
@@ -366,12 +369,9 @@ class SliceReconstructor:
                 solver = NarrowGradient(work.narrow, packed, regularization)
             for done in range(iterations + 1):
                 if done in stops:
-                    if work.narrow is None:
-                        found = solver.x, solver.normal_image
-                    else:  # what checks see is of all coils
-                        image = work.narrow.unpack(solver.x)
-                        found = image, work.operator.normal_columns(image)
-                    work.solved[regularization, done] = found
+                    narrow = work.narrow
+                    image = solver.x if narrow is None else narrow.unpack(solver.x)
+                    work.solved[regularization, done] = image
                 if done < iterations:
                     solver.step()
         return work.solved[wanted]
@@ -382,7 +382,7 @@ class SliceReconstructor:
         if engine is None:
             raise ValueError("expected an engine for method 'chpnet', found none")
         card = engine.card
-        start, start_normal = self._solve(work, card.start_regularization, card.start_iterations)
+        start = self._solve(work, card.start_regularization, card.start_iterations)
         job.clock.lap("start")
         columns: ColumnNormal | NarrowNormal
         columns = NarrowNormal(work.narrow) if work.narrow else ColumnNormal(work.operator)
@@ -412,7 +412,7 @@ class SliceReconstructor:
             start,
             work.adjoint,
             normal_image,
-            start_normal,
+            work.residual(start),
             work.energy,
             work.noise,
             card.gate,

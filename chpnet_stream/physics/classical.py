@@ -87,11 +87,6 @@ class ConjugateGradient:
         self._direction = self._residual + self._quotient(fresh, self.energy) * self._direction
         self.energy = fresh
 
-    @property
-    def normal_image(self) -> Tensor:
-        """N x of the estimate, from what the iterations know already: it costs no operator."""
-        return self.rhs - self._residual - self.regularization * self.x
-
     def _system(self, v: Tensor) -> Tensor:
         return self.normal(v) + self.regularization * v
 

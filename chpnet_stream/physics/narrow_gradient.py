@@ -48,11 +48,6 @@ class NarrowGradient:
         self._own = False
         return torch.view_as_complex(self._x)
 
-    @property
-    def normal_image(self) -> Tensor:
-        """N x of the estimate, packed, from what the iterations know: it costs no operator."""
-        return torch.view_as_complex(self._rhs - self._residual - self._weight * self._x)
-
     def step(self, *, last: bool = False) -> None:
         """One iteration.
 

@@ -227,9 +227,7 @@ class SliceAssembler:
         if slot is None or not slot.has_image or self._known_grid().shape[0] > 1:
             return None
         snapshot = partial(self._snapshot, slot) if self._is_calibrated(slot) else None
-        return GrowingSlice(
-            slot.serial, slot.image, slot.calibration_only, slot.echo, snapshot
-        )
+        return GrowingSlice(slot.serial, slot.image, slot.calibration_only, slot.echo, snapshot)
 
     def _is_calibrated(self, slot: _Open) -> bool:
         """Whether the calibration lines of an open slice seem to be all there.

@@ -3,7 +3,6 @@ import pytest
 import torch
 
 from chpnet_stream.physics.classical import (
-    ConjugateGradient,
     cg_sense,
     conjugate_gradient,
     zero_filled_rss,
@@ -149,15 +148,3 @@ def test_cg_sense_is_as_good_as_that_of_bart(acceleration):
     reference = psnr(torch.from_numpy(np.abs(theirs)), truth)
     assert reference > 25
     assert psnr(ours, truth) == pytest.approx(reference, abs=0.1)
-
-
-@pytest.mark.parametrize("steps", [0, 1, 7])
-def test_the_iterations_know_the_normal_image(steps):
-    case = make_case(sigma=0.05)
-    normal = normal_of(case)
-    rhs = adjoint_of(case)
-    for start in (None, complex_noise(*rhs.shape, seed=3)):
-        solver = ConjugateGradient(normal, rhs, start=start, regularization=0.02)
-        for _ in range(steps):
-            solver.step()
-        torch.testing.assert_close(solver.normal_image, normal(solver.x))

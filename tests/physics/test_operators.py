@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -234,3 +236,17 @@ def test_columns_beside_the_object_cost_nothing_and_change_nothing(grad):
         torch.testing.assert_close(operator.weighted(0.5 * w).normal(x), 0.5 * exact.normal(x))
     nothing = ColumnSense(0 * maps, w)
     assert not nothing.normal(x).any()
+
+
+@pytest.mark.parametrize("shape", [(9, 12), (16, 7)])
+@pytest.mark.parametrize("single", [False, True])
+def test_the_energy_of_what_the_coils_see(shape, single):
+    maps, w = complex_noise(3, *shape, seed=1), weights(shape[0])
+    maps[..., :2] = 0  # beside the object
+    x = complex_noise(*shape, seed=2)
+    expected = float((SenseOperator(maps, w.sqrt()[:, None]).forward(x)).abs().square().sum())
+    if single:
+        maps, w, x = maps.to(torch.complex64), w.float(), x.to(torch.complex64)
+    found = ColumnSense(maps, w).energy(x.mT.contiguous())
+    assert found == pytest.approx(expected, rel=1e-6 if single else 1e-12)
+    assert math.isnan(ColumnSense(maps, w).energy(x.mT * torch.nan))
