@@ -45,6 +45,12 @@ MARKS = {
     multiple=True,
     help="Ports to look at.  [default: 18000, 9002]",
 )
+@click.option(
+    "--answers",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="Look at nothing else than whether a server of ours takes scans there: for health checks.",
+)
 def command(
     as_json: bool,
     model: str | None,
@@ -52,6 +58,7 @@ def command(
     no_engines: bool,
     timeout: float,
     ports: tuple[int, ...],
+    answers: int | None,
 ) -> int:
     """Say what this machine can do, and what to do about the rest.
 
@@ -65,7 +72,7 @@ def command(
 
     from chpnet_stream import __version__
     from chpnet_stream.doctor.examination import Examination
-    from chpnet_stream.doctor.ports import PORTS
+    from chpnet_stream.doctor.ports import PORTS, serving_finding
     from chpnet_stream.json_text import json_text
     from chpnet_stream.network.weights import DEFAULT_MODEL, find_model
 
@@ -79,8 +86,8 @@ def command(
         if sys.stderr.isatty():
             click.echo(f"\r\x1b[Klooking at: {section} ...", err=True, nl=False)
 
-    findings = []
-    for finding in examination.findings(progress):
+    findings = [] if answers is None else [serving_finding(answers)]
+    for finding in examination.findings(progress) if answers is None else ():
         findings.append(finding)
         progress(f"{finding.section}, {finding.name}")
     if sys.stderr.isatty():

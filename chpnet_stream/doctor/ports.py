@@ -13,6 +13,7 @@ from chpnet_stream.errors import ProtocolError
 
 PORTS = {18000: "chpnet-stream gadget", 9002: "chpnet-stream serve, and Gadgetron itself"}
 PATIENCE_SECONDS = 2.0
+HEALTH_SECONDS = 10.0
 LISTENING = "0A"
 
 
@@ -47,6 +48,25 @@ def _port(port: int) -> Finding:
             {"port": port, "free": False, "owner": owner, "answer": speaks},
         )
     return Finding("ports", name, "ok", f"free ({use})", values={"port": port, "free": True})
+
+
+def serving_finding(port: int, seconds: float = HEALTH_SECONDS) -> Finding:
+    """Whether a server of ours takes scans at a port of this machine: a failure where not.
+
+    Args:
+        port: Its port.
+        seconds: A server that is busy may take so long to answer.
+    """
+    owner = listener(port)
+    if "gadget" in owner.split():  # it speaks with Gadgetron only, which begins with the header
+        return Finding("ports", f"port {port}", "ok", f"a gadget listens there: {owner}")
+    speaks = what_answers(port, seconds)
+    if "chpnet-stream" in speaks:
+        return Finding("ports", f"port {port}", "ok", speaks)
+    advice = "look at the log of the server that should be there, or start one: chpnet-stream serve"
+    other = speaks if speaks.startswith("an MRD server") else f"one that {speaks}"
+    found = f"expected a server of ours, found {other}"
+    return Finding("ports", f"port {port}", "fail", found, advice)
 
 
 def what_answers(port: int, seconds: float = PATIENCE_SECONDS) -> str:

@@ -1,11 +1,15 @@
 import json
 import shutil
+import socket
+import threading
 from pathlib import Path
 
 import pytest
 
 from chpnet_stream.cli.main import main
+from chpnet_stream.mrd_server import MrdServer
 from chpnet_stream.network import weights
+from tests.programs import chpnet, running
 
 
 def doctor(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[object, str]:
@@ -51,3 +55,46 @@ def test_a_wrong_model_is_told_at_once(capsys: pytest.CaptureFixture[str]) -> No
         main(["doctor", "--model", "chpnet-rtx"])
     assert stop.value.code == 2
     assert "chpnet-rt" in capsys.readouterr().err
+
+
+def test_a_health_check_asks_the_server_and_nothing_else(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    server = MrdServer(port=0)
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    port = str(server.address[1])
+    try:
+        code, out = doctor(capsys, "--answers", port, "--json")
+    finally:
+        server.stop()
+        thread.join()
+    assert code == 0
+    (found,) = json.loads(out)["findings"]
+    assert found["found"].startswith("an MRD server, which says 'chpnet-stream")
+    assert server.failed == 0
+    code, out = doctor(capsys, "--answers", port)  # it has ended
+    assert code == 1
+    assert "expected a server of ours, found one that takes no connection" in " ".join(out.split())
+
+
+def test_another_server_is_not_healthy(capsys: pytest.CaptureFixture[str]) -> None:
+    def hello() -> None:
+        sock, _ = listening.accept()
+        sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        sock.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=hello)
+        thread.start()
+        code, out = doctor(capsys, "--answers", str(listening.getsockname()[1]))
+        thread.join()
+    assert code == 1
+    assert "found one that does not answer as an MRD server does" in " ".join(out.split())
+
+
+def test_a_gadget_that_listens_is_healthy() -> None:
+    with running("gadget") as gadget:
+        done = chpnet("doctor", "--answers", gadget.port, "--json")
+    assert done.returncode == 0, done.stdout
+    assert "a gadget listens there" in json.loads(done.stdout)["findings"][0]["found"]
