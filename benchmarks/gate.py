@@ -29,6 +29,7 @@ from chpnet_stream.errors import ChpnetError
 from chpnet_stream.network.gate_limits import GateLimits
 from chpnet_stream.network.weights import DEFAULT_MODEL, find_model
 from chpnet_stream.quality import problem_of
+from chpnet_stream.whole_file import write_whole
 from chpnet_training.bank import SourceBank
 from chpnet_training.gate_calibration import good_scans, upper_bound
 from chpnet_training.gate_scans import EVERY, GateScan, Judged, judge
@@ -117,9 +118,7 @@ class Findings:
         print(f"gate: {name}, {len(rows)} slices", flush=True)
 
     def _save(self) -> None:
-        part = self.path.with_name(f".{self.path.name}.part")
-        part.write_text(json.dumps({"model": self.model, "found": self.found}), encoding="utf-8")
-        part.replace(self.path)
+        write_whole(self.path, json.dumps({"model": self.model, "found": self.found}))
 
 
 def _good(

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from chpnet_stream.benchmark.tables import markdown_table
+from chpnet_stream.whole_file import write_whole
 from chpnet_training.machine import processor
 
 __all__ = ["CHECKOUT", "TABLES", "bart_version", "machine", "markdown_table", "write"]
@@ -42,7 +43,5 @@ def bart_version() -> str:
 def write(path: Path, text: str) -> None:
     """Write a table whole or not at all, and say where."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(text.rstrip() + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, text.rstrip() + "\n")
     print(f"wrote {path.name}")

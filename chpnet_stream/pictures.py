@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import secrets
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from chpnet_stream.errors import ConfigurationError, OutputError
+from chpnet_stream.errors import ConfigurationError
+from chpnet_stream.whole_file import whole_file
 
 ERROR_GAIN = 5.0
 
@@ -72,7 +71,7 @@ def save_png(path: Path, image: np.ndarray, window: tuple[float, float]) -> None
 
     low, high = window
     span = high - low if high > low else 1.0
-    with _whole(path) as temporary:
+    with whole_file(path) as temporary:
         imsave(
             temporary,
             np.clip((image - low) / span, 0, 1),
@@ -124,22 +123,8 @@ def save_comparison(path: Path, panels: list[Panel], heading: str) -> None:
             axes.axis("off")
     figure.suptitle(heading, color="white", fontsize=10)
     figure.tight_layout()
-    with _whole(path) as temporary:
+    with whole_file(path) as temporary:
         figure.savefig(temporary, dpi=120, facecolor="black", format="png", metadata=_METADATA)
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A hidden name beside `path`, which becomes `path` when the picture is whole."""
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
-    try:
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"can't write {path}: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def _private_cache() -> None:

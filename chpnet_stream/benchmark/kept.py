@@ -12,6 +12,7 @@ from chpnet_stream.engines.processor import processor
 from chpnet_stream.errors import ConfigurationError
 from chpnet_stream.json_text import json_text
 from chpnet_stream.network.weights import find_model
+from chpnet_stream.whole_file import check_target, write_whole
 
 FORMAT = 1
 
@@ -28,6 +29,7 @@ class Kept:
 
     Raises:
         ConfigurationError: The file is none of this kind, or of another series.
+        OutputError: Its folder is not there.
     """
 
     def __init__(self, plan: Plan, path: Path | None = None) -> None:
@@ -35,8 +37,10 @@ class Kept:
         self.path = path
         self._series = _series(plan) if path else {}
         self._rows: dict[str, Any] = {}
-        if path is not None and path.exists():
-            self._rows = self._read(path)
+        if path is not None:
+            check_target(path, overwrite=True)  # before anything is measured
+            if path.exists():
+                self._rows = self._read(path)
 
     def _read(self, path: Path) -> dict[str, Any]:
         try:
@@ -80,10 +84,8 @@ class Kept:
         if self.path is None:
             return
         self._rows[key] = value
-        partial = self.path.with_name(f".{self.path.name}.part")
         told = {"format": FORMAT, "series": self._series, "rows": self._rows}
-        partial.write_text(json_text(told, 2) + "\n", encoding="utf-8")
-        partial.replace(self.path)
+        write_whole(self.path, json_text(told, 2) + "\n")
 
 
 def _key(case: Case, name: str) -> str:

@@ -205,16 +205,17 @@ def _check_target(out: Path, overwrite: bool) -> None:
     Raises:
         ConfigurationError: Another ending than .md and .json.
         OutputExistsError: It is there.
+        OutputError: Its folder is not.
     """
     from chpnet_stream.errors import ConfigurationError
-    from chpnet_stream.mrd.image_file import refuse_existing
+    from chpnet_stream.whole_file import check_target
 
     if out.suffix not in (".md", ".json"):
         raise ConfigurationError(
             f"--out {out.name}: expected a file that ends in .md (tables) or .json (everything), "
             f"found '{out.suffix or 'no ending'}'"
         )
-    refuse_existing(out, overwrite=overwrite)
+    check_target(out, overwrite=overwrite)
 
 
 def _show(results: Results, as_json: bool) -> None:
@@ -243,12 +244,11 @@ def _show(results: Results, as_json: bool) -> None:
 def _write(results: Results, out: Path) -> None:
     from chpnet_stream.benchmark.tables import as_dict, as_markdown
     from chpnet_stream.json_text import json_text
+    from chpnet_stream.whole_file import write_whole
 
     words = " ".join(["chpnet-stream bench", *_words(results)])
     text = as_markdown(results, words) if out.suffix == ".md" else json_text(as_dict(results), 2)
-    partial = out.with_name(f".{out.name}.part")
-    partial.write_text(text.rstrip() + "\n", encoding="utf-8")
-    partial.replace(out)
+    write_whole(out, text.rstrip() + "\n")
 
 
 def _words(results: Results) -> list[str]:

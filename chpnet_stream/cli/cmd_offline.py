@@ -91,9 +91,9 @@ def command(
     The images are written to /GROUP/image_1 of the output, as magnitudes in multiples of the
     noise's standard deviation (times --scale). The output has its name only when it is whole.
     """
-    from chpnet_stream.mrd.image_file import refuse_existing
     from chpnet_stream.offline import OfflineJob, refuse_source, run_offline
     from chpnet_stream.options import ReconstructionOptions
+    from chpnet_stream.whole_file import check_target
 
     target = out or source.parent / f"{source.stem}_images.h5"
     job = OfflineJob(
@@ -121,7 +121,7 @@ def command(
         acceleration,
     )
     refuse_source(job)
-    refuse_existing(target, overwrite=overwrite)
+    check_target(target, overwrite=overwrite)
     if threads is not None:
         import torch
 

@@ -145,7 +145,8 @@ def command(
     from chpnet_stream.client.request import Request
     from chpnet_stream.client.source import Source
     from chpnet_stream.errors import ConfigurationError, InputError, OutputError
-    from chpnet_stream.mrd.image_file import ImageFile, refuse_existing
+    from chpnet_stream.mrd.image_file import ImageFile
+    from chpnet_stream.whole_file import check_target
 
     if config and config_file:
         raise ConfigurationError("found --config and --config-file, expected one of them")
@@ -154,7 +155,7 @@ def command(
     if out is not None:
         if out.exists() and source.exists() and out.samefile(source):
             raise OutputError(f"{out} is the scan itself; expected another name for the images")
-        refuse_existing(out, overwrite=overwrite)
+        check_target(out, overwrite=overwrite)
     pacer = Pacer(pace, tick_ms) if pace is not None else None
     with Source(source, group, as_images=as_images) as scan:
         if pacer is not None and not scan.stamps_are_there():

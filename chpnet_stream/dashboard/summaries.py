@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from chpnet_stream import __version__
-from chpnet_stream.errors import ConfigurationError
+from chpnet_stream.errors import ConfigurationError, OutputError
 from chpnet_stream.json_text import json_text
 from chpnet_stream.streaming.events import ScanEnded, ScanEvent, ScanOpened
 from chpnet_stream.streaming.record import ScanRecord
+from chpnet_stream.whole_file import write_whole
 
 FORMAT = "chpnet-scan-summary/1"
 MOST_FILES = 1000
@@ -63,22 +64,12 @@ class ScanSummaries:
             del self._scans[scan_id]
             try:
                 self._write(record.told())
-            except OSError as error:
-                logger.error(
-                    "the summary of scan %s could not be written: %s", scan_id, error.strerror
-                )
+            except (OSError, OutputError) as error:
+                logger.error("the summary of scan %s could not be written: %s", scan_id, error)
 
     def _write(self, told: dict[str, Any]) -> None:
         text = json_text({"format": FORMAT, "version": __version__, **told}, indent=2)
-        path = self.folder / f"scan-{told['id']}.json"
-        beside = path.with_suffix(".json.part")
-        try:
-            beside.write_text(f"{text}\n", encoding="utf-8")
-            beside.replace(path)
-        except OSError:
-            with suppress(OSError):
-                beside.unlink()  # half a summary is of no use, and the disk may be full
-            raise
+        write_whole(self.folder / f"scan-{told['id']}.json", f"{text}\n")
         files = sorted(self.folder.glob("scan-*.json"))
         for old in files[: max(0, len(files) - self.keep)]:
             with suppress(FileNotFoundError):

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from chpnet_stream.engines.plan_key import PlanShape, PlanShapes
-from chpnet_stream.engines.plan_store import write_whole
 from chpnet_stream.engines.tensorrt_package import TensorRTPackage
-from chpnet_stream.errors import EngineError
+from chpnet_stream.errors import EngineError, OutputError
+from chpnet_stream.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -122,8 +122,8 @@ class PlanBuilder:
         try:
             self.timings.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_whole(self.timings, content)
-        except OSError as error:
-            logger.warning("%s: times of kernels can't be kept: %s", self.timings, error.strerror)
+        except (OSError, OutputError) as error:
+            logger.warning("%s: times of kernels can't be kept: %s", self.timings, error)
 
 
 def _strongly_typed(trt: Any) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from chpnet_stream.engines.plan_key import PlanKey
 from chpnet_stream.errors import OutputError
+from chpnet_stream.whole_file import write_whole
 
 FORMAT = 1
 HEADER = ".plan.json"
@@ -110,7 +111,7 @@ class PlanStore:
         return None
 
     def write(self, key: PlanKey, plans: list[bytes], stem: str | None = None) -> dict[str, str]:
-        """Keep plans; the header is written last, each file beside its name and then renamed.
+        """Keep plans, each file whole or not at all; the header is written last.
 
         Args:
             key: What they are.
@@ -131,21 +132,10 @@ class PlanStore:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             for name, plan in names.items():
                 write_whole(self.folder / name, plan)
-            text = json.dumps(header, indent=2) + "\n"
-            write_whole(self.folder / f"{stem}{HEADER}", text.encode())
-        except OSError as error:
+            write_whole(self.folder / f"{stem}{HEADER}", json.dumps(header, indent=2) + "\n")
+        except (OSError, OutputError) as error:
             raise OutputError(
-                f"{self.folder}: expected to write plans there, found: {error.strerror}; set "
+                f"{self.folder}: expected to write plans there, found: {error}; set "
                 f"{CACHE_VARIABLE} or --out to another folder"
             ) from error
         return files
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under a name of this process, and rename it when it is whole."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from chpnet_stream.errors import ConfigurationError, OutputError, OutputExistsError
+from chpnet_stream.errors import ConfigurationError, OutputError
+from chpnet_stream.whole_file import check_target, hidden_name
 
 if TYPE_CHECKING:
     from chpnet_stream.mrd.files import ScanFile
@@ -23,18 +23,6 @@ UINT16_TOP = 32767
 _DTYPES = {"float32": np.float32, "complex64": np.complex64, "uint16": np.uint16}
 _PARTS = {np.dtype(np.complex64): "<f4", np.dtype(np.complex128): "<f8"}
 """How the ISMRMRD library stores complex pixels: real and imaginary parts of this type."""
-
-
-def refuse_existing(path: Path, *, overwrite: bool) -> None:
-    """Check early that an output may be written.
-
-    Raises:
-        OutputExistsError: it is there already and must not be replaced.
-    """
-    if path.exists() and not overwrite:
-        raise OutputExistsError(
-            f"{path} exists already; choose another name or allow it with --overwrite"
-        )
 
 
 @dataclass
@@ -98,11 +86,8 @@ class ImageFile:
         self._as_received = as_received
         self._series: dict[Any, _Series] = {}
         self._file: Any = None
-        self._refuse_existing()
-        folder = self.path.parent
-        if not folder.is_dir():
-            raise OutputError(f"no folder {folder} to write {self.path.name} to; make it first")
-        self._temporary = folder / f".{self.path.name}.{secrets.token_hex(4)}.part"
+        self._check_target()
+        self._temporary = hidden_name(self.path)
 
     def __enter__(self) -> ImageFile:
         import h5py
@@ -128,7 +113,7 @@ class ImageFile:
                 for series in self._series.values():
                     self._finish(series)
                 self._file.close()
-                self._refuse_existing()
+                self._check_target()
                 os.replace(self._temporary, self.path)  # noqa: PTH105  (atomic on every system)
         except OSError as failure:
             raise OutputError(f"can't write {self.path}: {failure}") from failure
@@ -191,8 +176,8 @@ class ImageFile:
         except OSError as error:
             raise OutputError(f"can't write {self.path}: {error}") from error
 
-    def _refuse_existing(self) -> None:
-        refuse_existing(self.path, overwrite=self._overwrite)
+    def _check_target(self) -> None:
+        check_target(self.path, overwrite=self._overwrite)
 
     def _attributes(self, image: Any) -> str:
         """The meta as text; those of a received image as they came."""

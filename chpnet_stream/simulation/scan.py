@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chpnet_stream.errors import OutputError, OutputExistsError
 from chpnet_stream.simulation.geometry import SliceGeometry, slice_geometry
 from chpnet_stream.simulation.header import simulation_header
 from chpnet_stream.simulation.kspace import ECHO_SPACING_MS, SliceTruth, simulate_slice
@@ -20,6 +17,7 @@ from chpnet_stream.simulation.noise import CoilNoise
 from chpnet_stream.simulation.options import SimulationOptions
 from chpnet_stream.simulation.phantom import HeadPhantom
 from chpnet_stream.simulation.waveform import SAMPLE_MS, ecg_waveforms, since_r_wave
+from chpnet_stream.whole_file import check_target, whole_file
 
 NOISE_DWELL_US = 12.5
 NOISE_SAMPLES = 1024
@@ -80,13 +78,14 @@ def simulate_scan(
         OutputExistsError: If the file exists and `overwrite` is not set.
         OutputError: If it can't be written.
     """
-    options = options or SimulationOptions()
-    with _new_file(Path(path), overwrite) as temporary:
+    path, options = Path(path), options or SimulationOptions()
+    check_target(path, overwrite=overwrite)
+    with whole_file(path) as temporary:
         import ismrmrd
 
         with ismrmrd.Dataset(str(temporary), GROUP, mode="x") as dataset:
             dataset.write_xml_header(simulation_header(options).encode())
-            return _Writer(Path(path), options, dataset).write(progress or (lambda *_: None))
+            return _Writer(path, options, dataset).write(progress or (lambda *_: None))
 
 
 @dataclass
@@ -261,20 +260,3 @@ class _Writer:
         truth.create_dataset("coil_maps", data=maps)
         truth.create_dataset("noise_covariance", data=self._noise.covariance)
         truth.create_dataset("snr_reference", data=reference)
-
-
-@contextmanager
-def _new_file(path: Path, overwrite: bool) -> Iterator[Path]:
-    """A hidden name beside `path`, which becomes `path` when all went well and vanishes if not."""
-    if path.exists() and not overwrite:
-        raise OutputExistsError(f"{path} exists already; choose another name or use --overwrite")
-    if not path.parent.is_dir():
-        raise OutputError(f"no folder {path.parent} to write {path.name} to; make it first")
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
-    try:
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"can't write {path}: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

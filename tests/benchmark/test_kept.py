@@ -7,7 +7,7 @@ import pytest
 
 from chpnet_stream.benchmark.kept import Kept
 from chpnet_stream.benchmark.plan import Case, Plan
-from chpnet_stream.errors import ConfigurationError
+from chpnet_stream.errors import ConfigurationError, OutputError
 
 CASE = Case(128, 8)
 PLAN = Plan(("onnx", "pytorch:bf16"), (CASE,), slices=20, rate=None)
@@ -51,6 +51,11 @@ def test_another_series_is_refused(tmp_path: Path) -> None:
     path.write_text("[]")
     with pytest.raises(ConfigurationError, match="expected a file that an earlier run has kept"):
         Kept(PLAN, path)
+
+
+def test_a_missing_folder_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"none to write kept\.json to; make it first"):
+        Kept(PLAN, tmp_path / "none" / "kept.json")
 
 
 def test_without_a_file_nothing_is_kept() -> None:

@@ -70,3 +70,9 @@ def test_an_existing_file_is_refused_before_anything_is_measured(tmp_path: Path)
     assert done.returncode != 0
     assert "--overwrite" in done.stderr
     assert out.read_text() == "{}"
+
+
+def test_a_missing_folder_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    done = bench(*TINY, "--out", str(tmp_path / "none" / "bench.md"))
+    assert done.returncode == 2
+    assert "none to write bench.md to; make it first" in " ".join(done.stderr.split())

@@ -27,7 +27,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "last.ckpt"
     write_checkpoint(path, state_of(nn.Linear(2, 3)))
     before = path.read_bytes()
-    (tmp_path / "last.part").mkdir()  # nothing can be written there
+    (tmp_path / ".last.ckpt.part").mkdir()  # nothing can be written there
     with pytest.raises(OutputError, match=r"can't write .*last\.ckpt"):
         write_checkpoint(path, state_of(nn.Linear(2, 3)))
     assert path.read_bytes() == before
@@ -35,7 +35,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full to write to")
 def test_a_full_disk_is_told(tmp_path):
-    (tmp_path / "last.part").symlink_to("/dev/full")
+    (tmp_path / ".last.ckpt.part").symlink_to("/dev/full")
     with pytest.raises(OutputError, match="No space left") as caught:
         write_checkpoint(tmp_path / "last.ckpt", state_of(nn.Linear(200, 300)))
     assert "\n" not in str(caught.value)

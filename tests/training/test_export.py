@@ -8,6 +8,7 @@ import onnx
 import pytest
 import torch
 
+from chpnet_stream.errors import OutputError
 from chpnet_stream.network.weights import find_model, load_student
 from chpnet_training.export import export_denoiser, export_model, round_to_half
 from tests.network.models import ARCHITECTURES, TASKS, tiny_config, untrained, write_checkpoint
@@ -108,6 +109,6 @@ def test_an_interrupted_write_leaves_no_graph(tmp_path, monkeypatch):
         raise OSError("No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", fail)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OutputError, match=r"can't write .*x\.onnx: No space left"):
         export_denoiser(untrained(tiny_config("chpnet")).denoisers[0], tmp_path / "x.onnx")
     assert not (tmp_path / "x.onnx").exists()

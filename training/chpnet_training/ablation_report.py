@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chpnet_stream.whole_file import whole_file, write_whole
 from chpnet_training.ablation import runs_of
 from chpnet_training.runlog import VALIDATION
 from chpnet_training.study import Study
@@ -169,13 +170,13 @@ def write_report(
     if (out / f"{study.name}-images.png").exists():
         pictures.append(f"{study.name}-images.png")
     text = _markdown(study, cells, contrasts, pictures, footer)
-    files[0].write_text(text, encoding="utf-8")
+    write_whole(files[0], text)
     content = {
         "study": study.model_dump(mode="json"),
         "cells": [vars(cell) for cell in cells],
         "differences": [vars(item) for item in contrasts],
     }
-    files[1].write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_whole(files[1], json.dumps(content, indent=1, allow_nan=False) + "\n")
     return files
 
 
@@ -291,7 +292,8 @@ def draw_curves(study: Study, folder: Path, path: Path) -> None:
         grid[0].axhline(teacher[-1], color="black", linestyle="--", linewidth=1, label=label)
         grid[0].legend(fontsize=8)
     figure.tight_layout()
-    figure.savefig(path, dpi=110, metadata={"Software": "chpnet-train"})
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=110, format="png", metadata={"Software": "chpnet-train"})
 
 
 def _curve(path: Path, column: str) -> tuple[list[float], list[float]]:

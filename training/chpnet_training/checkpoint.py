@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import torch
 from torch import nn
 
 from chpnet_stream.errors import InputError, OutputError
+from chpnet_stream.whole_file import whole_file
 from chpnet_training.optimization import TrainingError
 
 
@@ -20,21 +19,15 @@ class CheckpointError(TrainingError, InputError):
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write beside the final name, then rename: an interrupted write leaves the old file.
+    """Write on the disk: neither a killed process nor a power cut leaves half a file.
 
     Raises:
         OutputError: If it can't be written.
     """
-    part = path.with_suffix(".part")
     try:
-        with part.open("wb") as file:
+        with whole_file(path, sync=True, sole_writer=True) as part, part.open("wb") as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError on a full disk
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+    except RuntimeError as error:  # so torch's writer says that the disk is full
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise OutputError(f"can't write {path}: {first}") from error
 

@@ -11,6 +11,7 @@ import click
 
 from chpnet_stream.cli.formatter import show, show_list
 from chpnet_stream.schema import SETTINGS
+from chpnet_stream.whole_file import write_whole
 from chpnet_training.csv_file import write_rows
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ def card_metrics(
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(content, indent=2) + "\n")
 
 
 def _picture(path: Path, rows: list[Evaluation], settings: dict[str, Any]) -> None:

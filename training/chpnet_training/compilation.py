@@ -19,7 +19,7 @@ from chpnet_stream.engines.graphs import replace_denoisers
 from chpnet_stream.engines.onnx import OnnxEngine
 from chpnet_stream.engines.plan_builder import PlanBuilder, timing_file
 from chpnet_stream.engines.plan_key import PlanKey, PlanShapes
-from chpnet_stream.engines.plan_store import PlanStore, plan_cache, write_whole
+from chpnet_stream.engines.plan_store import PlanStore, plan_cache
 from chpnet_stream.engines.tensorrt import TensorRTEngine, build_plans, plan_key, target_of
 from chpnet_stream.engines.tensorrt_package import TensorRTPackage, load_package
 from chpnet_stream.errors import (
@@ -31,6 +31,7 @@ from chpnet_stream.errors import (
 )
 from chpnet_stream.network.card import PlanRecord
 from chpnet_stream.network.weights import Model, find_model, load_student
+from chpnet_stream.whole_file import write_whole
 from chpnet_training.parity import TOLERANCES, Example, Parity, measure_parity, refuse
 from chpnet_training.quantize import quantize_model
 
@@ -288,7 +289,7 @@ def _write(
         if source.is_file() and (not target.exists() or ".int8." in source.name):
             write_whole(target, source.read_bytes())
     card = staged.card.model_copy(update={"plans": (*kept, record), "int8_sha256": int8})
-    write_whole(path, card.model_dump_json(indent=2).encode() + b"\n")
+    write_whole(path, card.model_dump_json(indent=2) + "\n")
     made = find_model(path)
     try:
         made.verify()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from chpnet_stream.errors import OutputError
+from chpnet_stream.whole_file import whole_file
 from chpnet_training.bank import SourceBank
 
 TILE = 132
@@ -49,10 +49,8 @@ def save_contact_sheet(bank: SourceBank, path: Path, *, images: int = 96, seed: 
         sheet.paste(grey, (left + (TILE - grey.width) // 2, top + (TILE - grey.height) // 2))
         caption = str(bank.origins[index])[-20:] + (" k" if bank.raw[index] else "")
         pen.text((left + 2, top + TILE - 1), caption, fill=COLOURS[str(bank.split[index])])
-    try:
-        sheet.save(path, format="PNG")
-    except OSError as error:
-        raise OutputError(f"can't write {path}: {error}") from error
+    with whole_file(path) as part:
+        sheet.save(part, format="PNG")
     return len(chosen)
 
 

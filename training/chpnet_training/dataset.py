@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from chpnet_stream.network.normal import (
 )
 from chpnet_stream.physics.classical import cg_sense
 from chpnet_stream.physics.operators import ColumnSense
+from chpnet_stream.whole_file import whole_file
 from chpnet_training.measured import measured_samples
 from chpnet_training.recipe import Recipe
 from chpnet_training.simulation import Sample, simulate_samples
@@ -132,9 +132,8 @@ class FixedSlices(Dataset[list[Any]]):
                 if progress is not None:
                     progress(number + 1, count)
             file.parent.mkdir(parents=True, exist_ok=True)
-            part = file.with_suffix(f".{os.getpid()}.part")
-            torch.save({"slices": made, "recipe": describe_data(slices.recipe)}, part)
-            part.replace(file)
+            with whole_file(file) as part:
+                torch.save({"slices": made, "recipe": describe_data(slices.recipe)}, part)
         content = torch.load(file, mmap=True, weights_only=True)
         if content["recipe"] != describe_data(slices.recipe) or len(content["slices"]) != count:
             raise InputError(

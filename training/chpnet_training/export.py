@@ -15,6 +15,7 @@ from chpnet_stream.errors import ModelError
 from chpnet_stream.network.card import ModelCard, TrainingData
 from chpnet_stream.network.chpnet import Student, build_student
 from chpnet_stream.network.denoiser import Denoiser
+from chpnet_stream.whole_file import write_whole
 from chpnet_training.macs import count_macs
 
 OPSET = 18
@@ -81,7 +82,7 @@ def export_denoiser(denoiser: Denoiser, path: Path) -> None:
     if program is None:
         raise ModelError(f"{path.name}: the ONNX exporter returned nothing")
     content = _halve_weights(program.model_proto).SerializeToString()
-    _write(path, content)
+    write_whole(path, content)
 
 
 def _halve_weights(proto: Any) -> Any:
@@ -161,7 +162,7 @@ def export_model(
     folder.mkdir(parents=True, exist_ok=True)
     weights = {key: value.half().contiguous() for key, value in student.state_dict().items()}
     content = save(weights)
-    _write(folder / f"{name}.safetensors", content)
+    write_whole(folder / f"{name}.safetensors", content)
     sums = []
     for i, denoiser in enumerate(student.denoisers):
         if not isinstance(denoiser, Denoiser):
@@ -193,11 +194,5 @@ def export_model(
         noise_factor=noise_factor,
     )
     path = folder / f"{name}.json"
-    _write(path, card.model_dump_json(indent=2).encode() + b"\n")
+    write_whole(path, card.model_dump_json(indent=2) + "\n")
     return path
-
-
-def _write(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    part.replace(path)

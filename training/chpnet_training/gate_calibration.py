@@ -14,6 +14,7 @@ from chpnet_stream.errors import InputError, ReconstructionError
 from chpnet_stream.network.card import ModelCard
 from chpnet_stream.network.gate_limits import GateLimits
 from chpnet_stream.quality import Quality, problem_of
+from chpnet_stream.whole_file import write_whole
 from chpnet_training.bank import SourceBank
 from chpnet_training.gate_scans import EVERY, LARGE, SCANS, GateScan, Judged, draw_scan, judge
 
@@ -153,6 +154,4 @@ def write_limits(path: Path, limits: GateLimits) -> None:
     """Put limits into a card, whole or not at all."""
     card = ModelCard.model_validate_json(path.read_text(encoding="utf-8"))
     text = card.model_copy(update={"gate": limits}).model_dump_json(indent=2)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text + "\n", encoding="utf-8")
-    part.replace(path)
+    write_whole(path, text + "\n")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from chpnet_stream.errors import InputError, OutputError, OutputExistsError
+from chpnet_stream.whole_file import hidden_name
 
 FORMAT = "chpnet training data 1"
 
@@ -98,7 +98,7 @@ class BankWriter:
         if path.exists() and not overwrite:
             raise OutputExistsError(f"{path} exists; give --overwrite to replace it")
         self.path = path
-        self._part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        self._part = hidden_name(path)
         self._side = maximum_side
         self._file: Any = None
         self._shapes: list[tuple[int, ...]] = []
