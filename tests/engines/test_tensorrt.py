@@ -1,8 +1,8 @@
 """The path of full TensorRT, as far as it can be walked where only TensorRT for RTX is.
 
 Both have the same classes. `full` is TensorRT for RTX without what only it has, under the name of
-the other: what leans on more than both have fails here. Plans can't be loaded without a GPU, so that
-engines are stood for by objects with the calls of TensorRT's documentation.
+the other: what leans on more than both have fails here. Plans can't be loaded without a GPU, so
+that engines are stood for by objects with the calls of TensorRT's documentation.
 """
 
 from types import SimpleNamespace
