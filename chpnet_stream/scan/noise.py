@@ -9,6 +9,7 @@ import numpy as np
 
 from chpnet_stream.errors import BadSamplesError, InconsistentScanError
 from chpnet_stream.mrd.header import DEFAULT_NOISE_BANDWIDTH
+from chpnet_stream.scan.coil_count import check_coils
 
 DEAD_COIL = 1e-6
 """A coil whose noise variance is below this fraction of the median is called dead."""
@@ -97,9 +98,11 @@ class NoiseScan:
         """Add one noise acquisition (`coils samples`).
 
         Raises:
-            InconsistentScanError: another number of coils or dwell time than the ones before.
+            InconsistentScanError: another number of coils or dwell time than the ones before, no
+                coils, or too many.
             BadSamplesError: NaN or infinite samples.
         """
+        check_coils(acquisition)
         noise = np.asarray(acquisition.data, dtype=np.complex128)
         if not np.isfinite(noise).all():
             raise BadSamplesError(
@@ -107,6 +110,7 @@ class NoiseScan:
                 "expected finite numbers; convert or acquire it again"
             )
         dwell = float(acquisition.sample_time_us)
+        dwell = dwell if np.isfinite(dwell) else 0.0
         if self.origin:
             self.noise_bandwidth, self.samples, self._sum = self._own_bandwidth, 0, None
             self.origin = ""
@@ -160,9 +164,9 @@ class NoiseScan:
         variance proportional to the sampling bandwidth 1 / dwell, and the noise scan saw only the
         fraction `noise_bandwidth` of it. Source: Kellman and McVeigh, MRM 2005;54:1439 (erratum
         2007;58:211); Gadgetron's NoiseAdjustGadget uses the same. Where either dwell time is 0
-        (unknown), the factor is 1, as there.
+        (unknown) or no number, the factor is 1, as there.
         """
-        if dwell_time_us <= 0 or self.dwell_time_us <= 0:
+        if not 0 < dwell_time_us < np.inf or self.dwell_time_us <= 0:
             return 1.0
         return float(np.sqrt(self.dwell_time_us / (dwell_time_us * self.noise_bandwidth)))
 

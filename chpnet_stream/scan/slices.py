@@ -17,11 +17,15 @@ from chpnet_stream.errors import BadSamplesError, InconsistentScanError, Unsuppo
 from chpnet_stream.mrd import flags
 from chpnet_stream.mrd.header import Encoding, ScanHeader
 from chpnet_stream.scan.calibration import Calibration, CalibrationStore, Key
+from chpnet_stream.scan.coil_count import check_coils
 from chpnet_stream.scan.completeness import missing_lines, seems_complete
 from chpnet_stream.scan.lines import Grid, Lines, SparseLines
 
 SELF_CALIBRATION = 16
 """Lines on either side of the centre that serve as calibration where none are flagged, at most."""
+
+LARGEST_ENERGY = 1e30
+"""Sum of the squared samples of a line; behind it, single precision does not hold an image."""
 
 MOST_LOOKS = 2
 """Snapshots of one slice: where lines come in another order than usual, the work would be in vain.
@@ -178,8 +182,9 @@ class SliceAssembler:
         Raises:
             UnsupportedScanError: image data of a second encoding space, or of one that can't be
                 reconstructed.
-            InconsistentScanError: another number of coils, or a line outside the matrix.
-            BadSamplesError: NaN or infinite samples.
+            InconsistentScanError: another number of coils, none, too many, or a line outside the
+                matrix.
+            BadSamplesError: NaN, infinite or absurdly large samples.
         """
         mask = int(acquisition.flags)
         self._newest = None
@@ -306,6 +311,7 @@ class SliceAssembler:
     def _check(self, acquisition: Any) -> None:
         coils = acquisition.data.shape[0]
         if self.coils == 0:
+            check_coils(acquisition)
             self.coils = coils
         if coils != self.coils:
             raise InconsistentScanError(
@@ -314,13 +320,16 @@ class SliceAssembler:
                 f"{self.coils}; expected the same number in all"
             )
         data = acquisition.data
-        # The sum is finite unless something in it isn't (or it overflows: then look closely).
-        if not np.isfinite(data.sum()) and not np.isfinite(data).all():
+        if not np.vdot(data, data).real < LARGEST_ENERGY:  # NaN isn't
+            finite = np.isfinite(data).all()
+            found = (
+                f"samples up to {np.abs(data).max():.0e}" if finite else "NaN or infinite samples"
+            )
             raise BadSamplesError(
                 f"acquisition {acquisition.scan_counter} (number {self.counts['acquisitions'] - 1} "
                 f"of the scan, slice {acquisition.idx.slice}, line "
-                f"{acquisition.idx.kspace_encode_step_1}) has NaN or infinite samples, expected "
-                "finite numbers; convert or acquire it again"
+                f"{acquisition.idx.kspace_encode_step_1}) has {found}, expected finite numbers "
+                f"below {LARGEST_ENERGY**0.5:.0e}; convert or acquire it again"
             )
 
     def _slot(self, key: Key, grid: Grid) -> _Open:

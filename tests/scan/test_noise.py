@@ -138,3 +138,17 @@ def test_scanner_noise_becomes_white(shared_data):
     assert np.mean(np.diag(covariance).real) == pytest.approx(1, rel=0.1)
     off = covariance - np.diag(np.diag(covariance))
     assert np.sqrt(np.mean(np.abs(off) ** 2)) < 0.1
+
+
+@pytest.mark.parametrize("coils", [0, 1025, 65535])
+def test_no_coils_and_far_too_many_are_refused(coils):
+    with pytest.raises(InconsistentScanError, match=f"has {coils:,} coils, expected 1 to 1,024"):
+        NoiseScan().add(acquisition(np.ones((coils, 1))))
+
+
+@pytest.mark.parametrize("unknown", [np.nan, np.inf])
+def test_dwell_times_that_are_no_numbers_count_as_unknown(unknown):
+    noise = coloured()[0]
+    known = scanned(noise, dwell=0.0).whitening(5.0)
+    np.testing.assert_array_equal(scanned(noise).whitening(unknown), known)
+    np.testing.assert_array_equal(scanned(noise, dwell=unknown).whitening(5.0), known)

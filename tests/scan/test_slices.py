@@ -1,5 +1,6 @@
 import logging
 
+import ismrmrd
 import numpy as np
 import pytest
 
@@ -305,3 +306,21 @@ def test_nothing_grows_over_many_repetitions():
             count += len(assembler.feed(line))
     assert count == 2000
     assert assembler.open_slices == 0
+
+
+@pytest.mark.parametrize("coils", [0, 1025, 65535])
+def test_no_coils_and_far_too_many_are_refused(coils):
+    scan = Scan.of(nx=16, ny=16)
+    first = ismrmrd.Acquisition()
+    first.resize(1, coils)
+    with pytest.raises(InconsistentScanError, match=f"has {coils:,} coils, expected 1 to 1,024"):
+        SliceAssembler(scan.header).feed(first)
+
+
+@pytest.mark.parametrize("scale", [1e16, 1e36])
+def test_samples_that_no_image_can_hold_are_refused(scale):
+    scan = Scan.of(nx=16, ny=16)
+    assembler = SliceAssembler(scan.header)
+    assert assembler.feed(scan.line(0, scale=1e10)) == []
+    with pytest.raises(BadSamplesError, match=r"samples up to \de\+\d\d, expected .* below 1e\+15"):
+        assembler.feed(scan.line(1, scale=scale))
