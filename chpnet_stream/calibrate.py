@@ -294,6 +294,8 @@ class CoilCalibration:
                 compression = compression_matrix(samples, limit=self.virtual_coils)
                 samples = torch.einsum("vc,cyx->vyx", compression, samples)
                 maps = espirit(samples, block.shape).maps
+                if not maps.any():
+                    raise ValueError("they agree nowhere: noise alone, or damaged")
             except (ValueError, torch.linalg.LinAlgError) as error:
                 raise ReconstructionError(
                     f"slice {number}: no coil sensitivities from {block.samples.shape[1]} lines: "

@@ -11,8 +11,11 @@ from chpnet_stream import calibrate
 from chpnet_stream.calibrate import CoilCalibration
 from chpnet_stream.errors import ReconstructionError
 from chpnet_stream.mrd.files import ScanFile
+from chpnet_stream.options import ReconstructionOptions
 from chpnet_stream.scan.noise import NoiseScan
 from chpnet_stream.scan.slices import Slice, SliceAssembler
+from chpnet_stream.session import Session
+from tests.scan.building import Scan
 from tests.sessions import run, simulated
 
 CPU = torch.device("cpu")
@@ -257,3 +260,14 @@ def test_the_longer_calibration_region_is_taken(small_scan: Path) -> None:
     data.calibration[:] = 0  # would give no maps
     maps = CoilCalibration(noise, CPU).sensitivities(data).maps
     assert float(maps.abs().max()) == pytest.approx(1, abs=1e-3)
+
+
+def test_maps_that_are_empty_are_none() -> None:
+    """Calibration too small for its coils: a black image would look like one of nothing."""
+    scan = Scan.of(coils=64, nx=8, ny=8)
+    session = Session(scan.header, ReconstructionOptions(method="cg-sense"))
+    (image,) = session.images(scan.lines(range(8)))
+    assert image.result.method == "rss"
+    assert "no coil maps" in (image.result.fallback or "")
+    assert "agree nowhere" in (image.result.fallback or "")
+    assert image.result.image.max() > 0
