@@ -58,12 +58,14 @@ class DashboardServer:
     ) -> None:
         import uvicorn
 
+        from chpnet_stream.dashboard.patience import PatientProtocol
+
         self.token, self.token_made = token_for(host, token)
         app = make_app(store, metrics, lambda: self._server.should_exit, facts)
         config = uvicorn.Config(
             Guard(app, host, self.token, names),
             loop="asyncio",
-            http="h11",
+            http=PatientProtocol,
             ws="none",
             lifespan="off",
             interface="asgi3",

@@ -1,5 +1,6 @@
 """The live view's server: events, pictures, its end, and a port that is taken."""
 
+import contextlib
 import json
 import socket
 import threading
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from chpnet_stream.dashboard import app as module
+from chpnet_stream.dashboard import patience
 from chpnet_stream.dashboard.prometheus import ScanMetrics
 from chpnet_stream.dashboard.server import DashboardServer
 from chpnet_stream.dashboard.store import ScanStore
@@ -72,6 +74,54 @@ def test_pages_beyond_a_number_are_refused(monkeypatch: pytest.MonkeyPatch) -> N
                 return b"200 OK" in sock.recv(4096)
 
         wait_until(free_again)
+
+
+def test_connections_that_ask_for_nothing_are_few_and_short(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each is an open file of the process that scans need as well."""
+    monkeypatch.setattr(patience, "MOST_OPEN", 12)
+    monkeypatch.setattr(patience, "REQUEST_SECONDS", 2.0)
+    words = (b"", b"GET / HT", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HT")
+    with Watched() as watched:
+        taken = watched.page._server.server_state.connections
+        idle = [socket.create_connection(watched.page.address) for _ in range(40)]
+        for number, sock in enumerate(idle):
+            with contextlib.suppress(OSError):  # one too many: let go of already
+                sock.sendall(words[number % 3])
+        wait_until(lambda: sum(map(ended, idle)) >= 28)
+        assert len(taken) <= 12
+        wait_until(lambda: all(map(ended, idle)))
+        wait_until(lambda: not taken)
+        assert watched.get("/healthz")[0] == 200
+        for sock in idle:
+            sock.close()
+
+
+def ended(sock: socket.socket) -> bool:
+    """Whether the other side has let go of a connection; what came before that is forgotten."""
+    sock.settimeout(0.001)
+    try:
+        while sock.recv(4096):
+            pass
+    except TimeoutError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def test_pages_outlast_the_patience_for_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "REQUEST_SECONDS", 0.5)
+    monkeypatch.setattr(module, "BEAT_SECONDS", 0.3)
+    with Watched() as watched, socket.create_connection(watched.page.address) as sock:
+        sock.settimeout(20)
+        sock.sendall(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        heard = b""
+        while heard.count(b"event: state") < 6:
+            more = sock.recv(4096)
+            assert more, heard
+            heard += more
 
 
 def test_it_ends_while_pages_are_open() -> None:
