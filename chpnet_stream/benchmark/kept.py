@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from chpnet_stream import __version__
+from chpnet_stream.benchmark.machine import cores, package_versions
 from chpnet_stream.benchmark.plan import Case, Plan
 from chpnet_stream.engines.processor import processor
 from chpnet_stream.errors import ConfigurationError
@@ -14,7 +15,7 @@ from chpnet_stream.json_text import json_text
 from chpnet_stream.network.weights import find_model
 from chpnet_stream.whole_file import check_target, write_whole
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Kept:
@@ -98,7 +99,9 @@ def _series(plan: Plan) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "processor": processor(),
+        "cores": cores(),
         "version": __version__,
+        "packages": ", ".join(f"{n} {v}" for n, v in package_versions().items()),
         "model": f"{card.name} {card.checksum}",
         "threads": plan.threads,
         "maps": plan.maps,

@@ -15,7 +15,9 @@ import numpy as np
 import torch
 
 from chpnet_stream.benchmark.scan_bytes import ScanBytes
-from chpnet_stream.engines.engine import Problem
+from chpnet_stream.engines.engine import Problem, first_line
+from chpnet_stream.engines.onnx import OnnxEngine
+from chpnet_stream.errors import ChpnetError, EngineError
 from chpnet_stream.mrd.header import ScanHeader
 from chpnet_stream.mrd.wire.byte_stream import BytesStream
 from chpnet_stream.mrd.wire.reader import MessageReader
@@ -29,6 +31,9 @@ from chpnet_stream.scan.slices import Slice, SliceAssembler
 PAPER = "paper-size student, PyTorch eager"
 CG_SENSE = "CG-SENSE of chpnet-stream"
 BART = "BART pics"
+ONNX = "ONNX Runtime, fp32"
+ONNX_NAME = "onnx-cpu"
+"""What `OnnxEngine` calls itself in fp32."""
 PICS = ("pics", "-l2", "-r0.01", "-i30", "-d0")
 
 
@@ -79,7 +84,11 @@ def _messages(data: bytes) -> Iterator[Any]:
 def measure_references(
     scan: ScanBytes, engines: dict[str, Any], model: Model, repeats: int = 5
 ) -> list[dict[str, Any]]:
-    """Milliseconds of one slice by each method: a network alone, or a whole conventional image.
+    """Milliseconds of one slice by each method, in this process.
+
+    A row has `what`, `by` (what does the work), the `part` of it that is timed ("network": alone;
+    "image": all from the slice to its image, maps known), `ms`, and of our engines `engine`. Where
+    a method fails `ms` is None, and `why` says it.
 
     Args:
         scan: Its first slice is used.
@@ -89,33 +98,78 @@ def measure_references(
     """
     noise, data = slice_of(scan)
     rows: list[dict[str, Any]] = []
-    recorder: Recorder | None = None
+    recorders: list[Recorder] = []
     for name, engine in engines.items():
-        recorder = Recorder(engine)
-        SliceReconstructor(noise, recorder)(data)
-        rows.append(
-            {"what": f"{model.card.name}, {name}", "ms": median_ms(recorder.again, repeats)}
-        )
+        rows += _ours(f"{model.card.name}, {name}", name, engine, noise, data, repeats, recorders)
+    if not any(engine.name == ONNX_NAME for engine in engines.values()):
+        try:
+            onnx = OnnxEngine(model)
+        except ChpnetError as error:
+            told = {"part": "network", "ms": None, "why": str(error)}
+            rows.append({"what": ONNX, "by": ONNX_NAME, **told})
+        else:
+            rows += _ours(ONNX, None, onnx, noise, data, repeats, [])[:1]
     conventional = SliceReconstructor(noise, None, method="cg-sense")
-    conventional(data)  # the maps are made here
-    rows.append({"what": CG_SENSE, "ms": median_ms(lambda: conventional(data), repeats)})
-    if recorder is not None and recorder.last is not None:
-        paper = build_student(StudentConfig.paper()).eval().to(recorder.device)
-        if recorder.device.type == "cpu":
-            paper.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        problem = recorder.last
-
-        def eager() -> None:
-            with torch.inference_mode():
-                made = paper(problem.start, problem.adjoint, problem.normal, problem.noise)
-                if made.is_cuda:
-                    torch.cuda.synchronize(made.device)
-
-        rows.append({"what": PAPER, "ms": median_ms(eager, min(repeats, 2))})
+    rows.append(_timed(CG_SENSE, "image", lambda: conventional(data), repeats))
+    rows.append(_timed(PAPER, "network", _paper(recorders), min(repeats, 2)))
     bart = _bart_ms(conventional, data)
-    if bart is not None:
-        rows.append({"what": BART, "ms": bart})
+    found = {"ms": None, "why": bart} if isinstance(bart, str) else {"ms": bart}
+    rows.append({"what": BART, "by": BART, "part": "image", **found})
     return rows
+
+
+def _ours(
+    what: str,
+    name: str | None,
+    engine: Any,
+    noise: NoiseScan,
+    data: Slice,
+    repeats: int,
+    recorders: list[Recorder],
+) -> list[dict[str, Any]]:
+    """The network of an engine alone, and the whole image by it."""
+    recorder = Recorder(engine)
+    reconstruct = SliceReconstructor(noise, recorder)
+    image = _timed(what, "image", lambda: reconstruct(data), repeats)
+    network = _timed(what, "network", recorder.again, repeats)
+    reconstruct.close()
+    if recorder.last is not None:
+        recorders.append(recorder)
+    return [{**row, "by": engine.name, "engine": name} for row in (network, image)]
+
+
+def _paper(recorders: list[Recorder]) -> Callable[[], object]:
+    """The paper-size student on a problem of ours: on the GPU where one of the engines is there."""
+    found = sorted(recorders, key=lambda recorder: recorder.device.type == "cuda")[-1:]
+    problem = found[0].last if found else None
+
+    def nothing() -> object:
+        raise EngineError("none of the engines gave a problem for it")
+
+    if problem is None:
+        return nothing
+    device = problem.start.device
+    paper = build_student(StudentConfig.paper()).eval().to(device)
+    if device.type == "cpu":
+        paper.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def eager() -> object:
+        with torch.inference_mode():
+            made = paper(problem.start, problem.adjoint, problem.normal, problem.noise)
+            if made.is_cuda:
+                torch.cuda.synchronize(made.device)
+        return made
+
+    return eager
+
+
+def _timed(what: str, part: str, run: Callable[[], object], repeats: int) -> dict[str, Any]:
+    """A row; a method that fails costs only itself."""
+    row: dict[str, Any] = {"what": what, "by": what, "part": part}
+    try:
+        return {**row, "ms": median_ms(run, repeats)}
+    except (ChpnetError, RuntimeError, ValueError) as error:  # PyTorch's: memory, mostly
+        return {**row, "ms": None, "why": f"{type(error).__name__}: {first_line(error)}"}
 
 
 def median_ms(run: Callable[[], object], repeats: int) -> float:
@@ -129,14 +183,14 @@ def median_ms(run: Callable[[], object], repeats: int) -> float:
     return statistics.median(times)
 
 
-def _bart_ms(conventional: SliceReconstructor, data: Slice) -> float | None:
+def _bart_ms(conventional: SliceReconstructor, data: Slice) -> float | str:
     """One run of `bart pics` with our maps; its files are in memory where /dev/shm is there.
 
-    None where BART is not installed or refuses.
+    Where BART is not installed or refuses: why.
     """
     program = shutil.which("bart")
     if program is None:
-        return None
+        return "bart is not installed"
     sensitivities = conventional.calibration.sensitivities(data)
     mixed = np.tensordot(sensitivities.mixing.numpy(), data.kspace, 1)
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - only a faster disk
@@ -157,4 +211,8 @@ def _bart_ms(conventional: SliceReconstructor, data: Slice) -> float | None:
             timeout=600,
             check=False,
         )
-        return 1e3 * (time.perf_counter() - begin) if done.returncode == 0 else None
+        spent = 1e3 * (time.perf_counter() - begin)
+    if done.returncode == 0:
+        return spent
+    said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    return f"bart ended with status {done.returncode}: {' '.join(said[-1:])}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,14 +13,23 @@ import torch
 from chpnet_stream.benchmark.kept import Kept
 from chpnet_stream.benchmark.peer import FLOOR, Streamed, stream
 from chpnet_stream.benchmark.plan import Case, Plan
+from chpnet_stream.benchmark.ratios import FLOOR_NAME
 from chpnet_stream.benchmark.references import PAPER, measure_references
 from chpnet_stream.benchmark.scan_bytes import ScanBytes
 from chpnet_stream.engines.choice import make_engine
-from chpnet_stream.errors import ChpnetError, ConfigurationError, EngineError, ModelError
+from chpnet_stream.errors import (
+    ChpnetError,
+    ConfigurationError,
+    EngineError,
+    ModelError,
+    PeerError,
+    PeerGoneError,
+    ProtocolError,
+)
 from chpnet_stream.network.weights import find_model
 
 NETWORK_STAGES = ("network",)
-FLOOR_NAME = "FFT + RSS of the gadgetron package's example"
+NETWORK_METHOD = "chpnet"
 FLOOR_SLICES = 20
 BURST = 8
 
@@ -36,12 +46,15 @@ class Results:
         streamed: One row an engine and size: latencies through the whole gadget.
         references: Rows of one slice by other methods, and the ratios.
         unusable: Why an engine was left out, by its name.
+        failed: What the gadget said where it failed, by size and engine; nothing is kept of it, so
+            that it is tried again when the run is resumed.
     """
 
     plan: Plan
     streamed: list[dict[str, Any]] = field(default_factory=list)
     references: list[dict[str, Any]] = field(default_factory=list)
     unusable: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
 
 
 def run_plan(plan: Plan, progress: Progress = lambda *_: None, kept: Kept | None = None) -> Results:
@@ -53,9 +66,11 @@ def run_plan(plan: Plan, progress: Progress = lambda *_: None, kept: Kept | None
         kept: Where each part is kept as soon as it is measured, and parts that are there already
             are taken from.
 
+    A size in which the gadget of an engine fails is left out, and told; the others are measured.
+
     Raises:
         ConfigurationError: None of the engines can be used here.
-        PeerError, PeerGoneError: A gadget failed.
+        PeerError, PeerGoneError: Every gadget failed.
     """
     if plan.threads:
         torch.set_num_threads(plan.threads)
@@ -92,6 +107,7 @@ def run_plan(plan: Plan, progress: Progress = lambda *_: None, kept: Kept | None
         return told
 
     kept = kept or Kept(plan)
+    failure: ProtocolError | None = None
     for case in plan.cases:
         size = f"{case.coils} coils, {case.matrix} x {case.matrix}"
         rate, scan = plan.rate_of(case), None
@@ -107,16 +123,23 @@ def run_plan(plan: Plan, progress: Progress = lambda *_: None, kept: Kept | None
             properties = {"model": plan.model, "engine": kind}
             if precision:
                 properties["precision"] = precision
-            seen = stream(
-                scan,
-                plan.slices,
-                properties=properties,
-                rate=rate,
-                threads=plan.threads,
-                burst=BURST,
-                progress=one_more(f"{size}, {engine.name}"),
-            )
-            row = _row(case, engine.name, seen, plan)
+            begun = done
+            try:
+                seen = stream(
+                    scan,
+                    plan.slices,
+                    properties=properties,
+                    rate=rate,
+                    threads=plan.threads,
+                    burst=BURST,
+                    progress=one_more(f"{size}, {engine.name}"),
+                )
+            except (PeerError, PeerGoneError) as error:
+                failure = error
+                results.failed[f"{size}, {name}"] = str(error)
+                done = begun + each
+                continue
+            row = {"asked": name, **_row(case, engine.name, seen, plan)}
             results.streamed.append(row)
             kept.keep_streamed(case, name, row)
         if plan.references:
@@ -128,6 +151,8 @@ def run_plan(plan: Plan, progress: Progress = lambda *_: None, kept: Kept | None
             else:
                 done += floor
             results.references += rows
+    if failure is not None and not results.streamed:
+        raise failure
     return results
 
 
@@ -158,6 +183,8 @@ def _row(case: Case, engine: str, seen: Streamed, plan: Plan) -> dict[str, Any]:
         "network_ms": network,
         "rest_percent": 100 * (1 - network / sum(stages.values())) if network else None,
         "methods": seen.methods,
+        "fallbacks": images - seen.methods.get(NETWORK_METHOD, 0),
+        "load": os.getloadavg()[0],
     }
 
 
@@ -166,13 +193,14 @@ def _references(
 ) -> list[dict[str, Any]]:
     """Rows of the second table, with the ratio to the paper-size student in the same run."""
     rows = measure_references(scan, engines, find_model(plan.model))
+    floor_row = {"what": FLOOR_NAME, "by": FLOOR_NAME, "part": "gadget"}
     try:
         floor = stream(scan, FLOOR_SLICES, target=FLOOR, threads=plan.threads, progress=told)
         warm = float(np.median(floor.latencies_ms[1:]))
-        rows.append({"what": FLOOR_NAME, "ms": warm})
+        rows.append({**floor_row, "ms": warm})
     except ChpnetError as error:
-        rows.append({"what": FLOOR_NAME, "ms": None, "why": str(error)})
-    paper = next((row["ms"] for row in rows if row["what"] == PAPER), None)
+        rows.append({**floor_row, "ms": None, "why": str(error)})
+    paper = next((row["ms"] for row in rows if row["by"] == PAPER), None)
     return [
         {
             "coils": case.coils,

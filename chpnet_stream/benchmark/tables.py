@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from chpnet_stream import __version__
+from chpnet_stream.benchmark.machine import machine
 from chpnet_stream.benchmark.plan import ACCELERATION, CALIBRATION_LINES
+from chpnet_stream.benchmark.ratios import COMPARISONS, ratios
 from chpnet_stream.benchmark.run import Results
-from chpnet_stream.engines.processor import processor
-
-PACKAGES = ("torch", "onnxruntime", "openvino", "tensorrt", "numpy", "ismrmrd", "gadgetron")
 
 STREAMED = {
     "coils": None,
@@ -28,35 +23,24 @@ STREAMED = {
     "cold_ms": 0,
     "start_s": 1,
     "late": None,
+    "fallbacks": None,
     "per_second": 2,
     "peak_mb": 0,
     "device_mb": 0,
     "rest_percent": 0,
+    "load": 1,
 }
 """Columns of the first table, and their decimals."""
 
-REFERENCES = {"coils": None, "matrix": None, "what": None, "ms": 1, "faster_than_paper_size": 1}
-
-
-def machine() -> dict[str, Any]:
-    """Processor, cores, GPU, load and versions; no host name, no paths."""
-    import torch
-
-    versions = {"python": platform.python_version(), "chpnet-stream": __version__}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    affinity = hasattr(os, "sched_getaffinity")
-    return {
-        "processor": processor(),
-        "cores": len(os.sched_getaffinity(0)) if affinity else os.cpu_count(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "load": round(os.getloadavg()[0], 1),
-        "threads": torch.get_num_threads(),
-        "versions": versions,
-    }
+REFERENCES = {
+    "coils": None,
+    "matrix": None,
+    "what": None,
+    "part": None,
+    "ms": 1,
+    "faster_than_paper_size": 1,
+}
+RATIOS = {"coils": None, "matrix": None, "engine": None} | dict.fromkeys(COMPARISONS, 1)
 
 
 def as_dict(results: Results) -> dict[str, Any]:
@@ -70,7 +54,9 @@ def as_dict(results: Results) -> dict[str, Any]:
         "maps": plan.maps,
         "streamed": results.streamed,
         "references": results.references,
+        "ratios": ratios(results.streamed, results.references),
         "unusable": results.unusable,
+        "failed": results.failed,
     }
 
 
@@ -102,12 +88,11 @@ Simulated slices of the head phantom (R = {ACCELERATION} + {CALIBRATION_LINES} l
 R = 1; noise scan) through a gadget's process and a real socket: {pace}; {maps}.
 Latency: last byte of a slice's last readout sent to last byte of its image received. cold: the
 first slice, sent while the gadget still loads; start: from the start of its process to the image.
-per second: slices without a pause. late: later than {late}.
-rest: share of the stages' time that is not the network. Peak of the process's memory, and of what
-PyTorch held of the GPU's.
+per second: slices without a pause. late: later than {late}. fallbacks: images that are not the
+network's, of all of them. rest: share of the stages' time that is not the network. Peak of the
+gadget's memory, and of what it held of the GPU's. load: processes that wanted a core at its end.
 
-Hardware: {told["processor"]}, {told["cores"]} cores, {gpu}; threads: {told["threads"]}; load at the
-end: {told["load"]}.
+Hardware: {told["processor"]}, {told["cores"]} cores, {gpu}; threads: {told["threads"]}.
 Software: {versions}.
 """,
         markdown_table([_cut(r, STREAMED) for r in results.streamed], _digits(STREAMED)),
@@ -124,18 +109,30 @@ Software: {versions}.
             for row in results.streamed
         ]
         parts += [
-            "\n## Stages, ms a slice (mean)\n",
+            "\n## Stages, ms a slice\n\nMeans of all slices, the first and those without a pause "
+            "included.\n",
             markdown_table(rows, dict.fromkeys(stages, 1)),
         ]
     if results.references:
         parts += [
-            "\n## The same slice by others\n\nNetworks alone, conventional images as a whole, "
-            "medians; the example as a gadget.\n",
+            "\n## How many times as fast as others\n\nNetworks alone beside the paper-size student "
+            "and ONNX Runtime in fp32; whole images beside CG-SENSE and BART; p50 beside the "
+            "gadget of the gadgetron package, which only transforms and adds up. Below one: "
+            "slower.\n",
+            markdown_table(ratios(results.streamed, results.references), _digits(RATIOS)),
+            "\n## The same slice by others\n\nMedians, maps known. network: alone; image: from the "
+            "slice to its image in one process; gadget: through the socket, as the first table.\n",
             markdown_table([_cut(r, REFERENCES) for r in results.references], _digits(REFERENCES)),
         ]
-    if results.unusable:
+    missing = dict(results.unusable) | results.failed
+    for row in results.references:
+        if row.get("why"):
+            missing[f"{row['coils']} coils, {row['matrix']} x {row['matrix']}, {row['what']}"] = (
+                row["why"]
+            )
+    if missing:
         parts.append("\n## Not measured\n")
-        parts += [f"- {name}: {why}" for name, why in results.unusable.items()]
+        parts += [f"- {name}: {why}" for name, why in missing.items()]
     return "\n".join(parts) + "\n"
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ENGINES = tuple(name for name in SETTINGS["engine"].choices if name != "auto")
 SHOWN = (
     *("coils", "matrix", "engine", "p50_ms", "p95_ms", "p99_ms", "max_ms", "cold_ms", "start_s"),
-    *("late", "per_second", "peak_mb", "rest_percent"),
+    *("late", "fallbacks", "per_second", "peak_mb", "rest_percent"),
 )
 
 
@@ -104,11 +104,13 @@ SHOWN = (
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
     "--out",
+    "outs",
     type=click.Path(dir_okay=False, path_type=Path),
+    multiple=True,
     metavar="FILE",
-    help="Write the tables (FILE.md) or everything (FILE.json).",
+    help="Write the tables (FILE.md) or everything (FILE.json); repeatable.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
 @click.option(
     "--resume",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -129,20 +131,21 @@ def command(
     no_references: bool,
     quick: bool,
     as_json: bool,
-    out: Path | None,
+    outs: tuple[Path, ...],
     overwrite: bool,
     resume: Path | None,
-) -> None:
+) -> int:
     """Measure this machine: latency from a slice's last readout to its image.
 
     Simulated slices go through a gadget, a process of its own as Gadgetron starts it, at the pace
     of a scan. Percentiles, the first slice (cold), slices a second without a pause, images later
     than the deadline, memory, and milliseconds of every stage are told for every engine and size;
-    ratios are taken in the same run to the paper-size student in PyTorch, CG-SENSE, BART (where it
-    is installed), and the FFT gadget that comes with the gadgetron package.
+    ratios are taken in the same run to the paper-size student in PyTorch, ONNX Runtime, CG-SENSE,
+    BART (where it is installed), and the FFT gadget that comes with the gadgetron package.
 
     The whole table takes hours: begin with --quick. With --resume FILE a run that was ended goes on
     where it was when the same command is given again. Other work on the machine makes times longer.
+    If a gadget fails, the other sizes and engines are measured, and the exit code is 1.
     """
     from typing import cast
 
@@ -151,7 +154,7 @@ def command(
     from chpnet_stream.benchmark.run import run_plan
 
     _check_engines(engines)
-    if out is not None:
+    for out in outs:
         _check_target(out, overwrite)
     default_matrices, default_coils = (QUICK_MATRICES, QUICK_COILS) if quick else (MATRICES, COILS)
     cases = [Case(m, c) for m in matrices or default_matrices for c in coils or default_coils]
@@ -177,8 +180,11 @@ def command(
             kept,
         )
     _show(results, as_json)
-    if out is not None:
+    for out in outs:
         _write(results, out)
+    for what, why in results.failed.items():
+        click.echo(f"not measured: {what}: {why}", err=True)
+    return 1 if results.failed else 0
 
 
 def _check_engines(engines: tuple[str, ...]) -> None:
@@ -219,6 +225,7 @@ def _check_target(out: Path, overwrite: bool) -> None:
 
 
 def _show(results: Results, as_json: bool) -> None:
+    from chpnet_stream.benchmark.ratios import ratios
     from chpnet_stream.benchmark.tables import as_dict
     from chpnet_stream.cli.formatter import show, show_list
 
@@ -235,7 +242,9 @@ def _show(results: Results, as_json: bool) -> None:
     ]
     show_list(stages, title="Stages (mean)")
     if results.references:
-        columns = ("coils", "matrix", "what", "ms", "faster_than_paper_size")
+        compared = ratios(results.streamed, results.references)
+        show_list(compared, title="How many times as fast as others")
+        columns = ("coils", "matrix", "what", "part", "ms", "faster_than_paper_size")
         show_list(results.references, title="The same slice by others", columns=columns)
     if results.unusable:
         show(results.unusable, title="Engines that can't be used here")
@@ -252,13 +261,17 @@ def _write(results: Results, out: Path) -> None:
 
 
 def _words(results: Results) -> list[str]:
-    """The options that make the same table again."""
+    """The options that make the same table again; a model's card without its folder."""
+    from chpnet_stream.benchmark.plan import Plan
+
     plan = results.plan
     words = [f"--engine {name}" for name in plan.engines if name not in results.unusable]
     words += [f"--matrix {m}" for m in dict.fromkeys(c.matrix for c in plan.cases)]
     words += [f"--coils {c}" for c in dict.fromkeys(c.coils for c in plan.cases)]
     rate = "--rate-by-size" if plan.rate is None else f"--rate {plan.rate:g}"
     words += [f"--slices {plan.slices}", rate, f"--maps {plan.maps}"]
+    words += [f"--deadline-ms {plan.deadline_ms:g}"] if plan.deadline_ms else []
     words += [f"--threads {plan.threads}"] if plan.threads else []
+    words += [f"--model {Path(plan.model).name}"] if plan.model != Plan.model else []
     words += ["--no-references"] if not plan.references else []
     return words

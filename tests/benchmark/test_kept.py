@@ -44,10 +44,12 @@ def test_another_series_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="expected maps 'new' as in this run, found 'kept"):
         Kept(other, path)
     told = json.loads(path.read_text())
-    told["series"]["processor"] = "another one"
-    path.write_text(json.dumps(told))
-    with pytest.raises(ConfigurationError, match="found 'another one'; name another file"):
-        Kept(PLAN, path)
+    for name in ("processor", "packages", "cores"):
+        other = json.loads(json.dumps(told))
+        other["series"][name] = "another one"
+        path.write_text(json.dumps(other))
+        with pytest.raises(ConfigurationError, match="found 'another one'; name another file"):
+            Kept(PLAN, path)
     path.write_text("[]")
     with pytest.raises(ConfigurationError, match="expected a file that an earlier run has kept"):
         Kept(PLAN, path)

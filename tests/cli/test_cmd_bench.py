@@ -1,6 +1,7 @@
 """`chpnet-stream bench`, at its smallest."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,8 @@ TINY = ("--engine", "onnx", "--matrix", "32", "--coils", "2", "--slices", "2", "
 
 def test_tables_of_a_tiny_run(tmp_path: Path) -> None:
     out = tmp_path / "bench.md"
-    done = bench(*TINY, "--rate", "0", "--json", "--out", str(out))
+    numbers = out.with_suffix(".json")
+    done = bench(*TINY, "--rate", "0", "--json", "--out", str(out), "--out", str(numbers))
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     (row,) = told["streamed"]
@@ -30,15 +32,31 @@ def test_tables_of_a_tiny_run(tmp_path: Path) -> None:
     assert row["device_mb"] is None
     assert set(row["stages_ms"]) >= {"calibration", "data", "start", "network", "checks", "output"}
     assert sum(row["methods"].values()) == 1 + 2 + 8
-    others = {r["what"]: r for r in told["references"]}
-    assert others["paper-size student, PyTorch eager"]["faster_than_paper_size"] == 1
-    assert others["chpnet-rt, onnx"]["ms"] > 0
-    assert others["CG-SENSE of chpnet-stream"]["ms"] > 0
-    assert others["FFT + RSS of the gadgetron package's example"]["ms"] > 0
+    assert row["fallbacks"] == 0
+    assert row["load"] >= 0
+    others = {(r["what"], r["part"]): r for r in told["references"]}
+    paper = others["paper-size student, PyTorch eager", "network"]
+    assert paper["faster_than_paper_size"] == 1
+    ours = {part: others["chpnet-rt, onnx", part]["ms"] for part in ("network", "image")}
+    conventional = others["CG-SENSE of chpnet-stream", "image"]["ms"]
+    floor = others["FFT + RSS of the gadgetron package's example", "gadget"]["ms"]
+    (compared,) = told["ratios"]
+    assert compared["paper_size"] == pytest.approx(paper["ms"] / ours["network"])
+    assert compared["onnx_runtime"] == 1  # it is what was measured
+    assert compared["cg_sense"] == pytest.approx(conventional / ours["image"])
+    assert compared["fft_rss_gadget"] == pytest.approx(floor / row["p50_ms"])
+    bart = others["BART pics", "image"]
+    if shutil.which("bart"):
+        assert compared["bart_pics"] == pytest.approx(bart["ms"] / ours["image"])
+    else:
+        assert (compared["bart_pics"], bart["why"]) == (None, "bart is not installed")
     assert told["machine"]["versions"]["torch"]
+    assert told["failed"] == {}
+    assert json.loads(numbers.read_text())["ratios"] == told["ratios"]
     page = out.read_text()
     assert "`chpnet-stream bench --engine onnx --matrix 32 --coils 2 --slices 2 --rate 0" in page
     assert "| 2 | 32 | onnx-cpu | 2 |" in page
+    assert "| coils | matrix | engine | paper size | onnx runtime | cg sense | bart pics |" in page
     assert str(tmp_path) not in page
 
 

@@ -1,0 +1,69 @@
+"""A gadget that fails in one size costs that size only."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chpnet_stream.benchmark import run
+from chpnet_stream.benchmark.kept import Kept
+from chpnet_stream.benchmark.peer import Streamed, stream
+from chpnet_stream.benchmark.plan import Case, Plan
+from chpnet_stream.benchmark.tables import as_markdown
+from chpnet_stream.errors import PeerGoneError
+
+PLAN = Plan(("onnx",), (Case(32, 2), Case(48, 2)), slices=1, rate=0, threads=1, references=False)
+
+
+def failing(sizes: set[int]) -> Any:
+    """The real thing, but for gadgets of these sizes, which die in the middle."""
+
+    def made(scan: Any, *words: Any, **more: Any) -> Streamed:
+        if scan.lines in sizes:
+            raise PeerGoneError("the gadget was given up after 3 images")
+        return stream(scan, *words, **more)
+
+    return made
+
+
+def test_the_others_are_measured_and_it_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first, second = (run.ScanBytes(case).lines for case in PLAN.cases)
+    assert first != second
+    kept = tmp_path / "kept.json"
+    monkeypatch.setattr(run, "stream", failing({first}))
+    steps: list[tuple[int, int]] = []
+    results = run.run_plan(
+        PLAN, lambda _, done, total: steps.append((done, total)), Kept(PLAN, kept)
+    )
+    assert [row["matrix"] for row in results.streamed] == [48]
+    why = "the gadget was given up after 3 images"
+    assert results.failed == {"2 coils, 32 x 32, onnx": why}
+    assert steps[-1][0] == steps[-1][1]
+    assert f"- 2 coils, 32 x 32, onnx: {why}" in as_markdown(results, "bench")
+    monkeypatch.setattr(run, "stream", failing({second}))  # is not asked for again
+    results = run.run_plan(PLAN, kept=Kept(PLAN, kept))
+    assert [row["matrix"] for row in results.streamed] == [32, 48]
+    assert results.failed == {}
+
+
+def test_where_all_fail_that_is_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {run.ScanBytes(case).lines for case in PLAN.cases}
+    monkeypatch.setattr(run, "stream", failing(sizes))
+    with pytest.raises(PeerGoneError, match="given up after 3 images"):
+        run.run_plan(PLAN)
+
+
+def test_another_engine_is_compared_with_onnx_runtime_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan(("pytorch:fp32",), (Case(32, 2),), slices=1, rate=0, threads=1)
+    results = run.run_plan(plan)
+    found = {
+        (row["by"], row["part"], row["engine"]) for row in results.references if "engine" in row
+    }
+    assert ("onnx-cpu", "network", None) in found
+    monkeypatch.setenv("PATH", "")
+    from chpnet_stream.benchmark.references import measure_references
+
+    (row,) = measure_references(run.ScanBytes(Case(32, 2)), {}, run.find_model("chpnet-rt"), 1)[-1:]
+    assert (row["ms"], row["why"]) == (None, "bart is not installed")
