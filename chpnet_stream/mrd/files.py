@@ -19,7 +19,7 @@ from chpnet_stream.errors import (
     TruncatedFileError,
 )
 from chpnet_stream.mrd.header import ScanHeader
-from chpnet_stream.mrd.promises import check_promises, check_text
+from chpnet_stream.mrd.promises import check_array, check_count, check_promises, check_text
 
 BLOCK_BYTES = 8 * 2**20
 """About so much sample data is read from the file at once."""
@@ -42,7 +42,7 @@ class ScanFile:
 
     Raises:
         NotAnMrdFileError: no such file, a folder, not HDF5, or a group without acquisitions.
-        TruncatedFileError: the file is shorter than HDF5 says.
+        TruncatedFileError: the file is shorter than HDF5 says, or than its records.
         MissingGroupError: no such group; the message lists those that are there.
         HeaderError: no XML header, or one that can't be read.
         EmptyScanError: no acquisitions.
@@ -58,7 +58,8 @@ class ScanFile:
                 self._group = self._find_group()
                 xml = self._xml()
                 self._data = self._dataset("data")
-                self._waveforms = self._group.get("waveforms")
+                check_count(self._data, self.path)
+                self._waveforms = self._waveform_records()
                 self.number_of_acquisitions = int(self._data.shape[0])
             self.header = ScanHeader.from_xml(xml)
             if self.number_of_acquisitions == 0:
@@ -92,9 +93,19 @@ class ScanFile:
         return 0 if self._waveforms is None else int(self._waveforms.shape[0])
 
     def stored_array(self, name: str) -> Any:
-        """An array that lies beside the acquisitions in the group; None where there is none."""
-        found = self._group.get(name)
-        return None if found is None else found[()]
+        """An array that lies beside the acquisitions in the group; None where there is none.
+
+        Raises:
+            TruncatedFileError: It can't be read, or promises more than there is.
+        """
+        import h5py
+
+        with self._reading(f"/{self.group}/{name}"):
+            found = self._group.get(name)
+            if not isinstance(found, h5py.Dataset):
+                return None
+            check_array(found, self.path)
+            return found[()]
 
     def copy_waveforms(self, group: Any) -> int:
         """Copy the waveforms as they are into another file's HDF5 group; returns their number.
@@ -209,6 +220,11 @@ class ScanFile:
                 f"{self.path}: /{self.group} has no ISMRMRD acquisitions ('{name}' with head, "
                 f"traj, data), it has: {there}; choose the group of a raw scan"
             )
+        if any(found.dtype[field].kind != "O" for field in ("data", "traj")):
+            raise NotAnMrdFileError(
+                f"{self.path}: samples of /{self.group}/{name} are no arrays of variable length, "
+                "expected ISMRMRD 1.x; convert the file again with a current converter"
+            )
         missing = [field for field in _NEEDED if field not in found.dtype["head"].names]
         if missing:
             raise NotAnMrdFileError(
@@ -217,7 +233,25 @@ class ScanFile:
             )
         return found
 
+    def _waveform_records(self) -> Any:
+        """The records of waveforms; None where there are none."""
+        if "waveforms" not in self._group:
+            return None
+        import h5py
+
+        found = self._group["waveforms"]
+        fields = found.dtype.names if isinstance(found, h5py.Dataset) else None
+        if fields is None or not {"head", "data"} <= set(fields):
+            raise NotAnMrdFileError(
+                f"{self.path}: /{self.group}/waveforms are no ISMRMRD waveforms, expected records "
+                "with head and data; convert the file again, or leave them out"
+            )
+        check_count(found, self.path)
+        return found
+
     def _xml(self) -> bytes:
+        import h5py
+
         if "xml" not in self._group:
             there = ", ".join(sorted(self._group)) or "nothing"
             raise HeaderError(
@@ -226,6 +260,8 @@ class ScanFile:
             )
         with self._reading("the XML header"):
             xml = self._group["xml"]
+            if not isinstance(xml, h5py.Dataset):
+                raise HeaderError(f"{self.path}: /{self.group}/xml is no text; convert it again")
             check_text(xml, self._size, self.path)
             # The first one alone: a damaged file may promise millions of them.
             value = xml[(0,) * xml.ndim] if getattr(xml, "size", 0) else b""
@@ -272,7 +308,8 @@ class ScanFile:
         if heads.dtype == packed:
             return heads
         out = np.zeros(heads.shape, dtype=packed)
-        _copy_fields(heads, out)
+        with self._reading("the headers of acquisitions"):
+            _copy_fields(heads, out)
         return out
 
     def _samples(self, raw: Any, head: Any, number: int) -> np.ndarray:

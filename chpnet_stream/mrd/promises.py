@@ -18,8 +18,59 @@ from chpnet_stream.mrd.header_xml import MAX_XML_BYTES
 MOST_BYTES = 2**30
 """Samples of one record, as in `mrd.wire.limits.WireLimits.item_bytes`."""
 
+MOST_SMALLER = 2000
+"""So much smaller, at most, compressed records lie in the file than they are (zlib's: 1032)."""
+
 VALUE_BYTES = 4
 ARRAYS = {"traj": "trajectory values", "data": "values"}
+
+
+def check_count(dataset: Any, path: Path) -> None:
+    """Refuse a list of records that is longer than what lies in the file for it.
+
+    What was never written costs nothing in a file: a few kilobytes may promise 10^18 records.
+
+    Args:
+        dataset: Acquisitions or waveforms (`h5py.Dataset`).
+        path: The file, for the message.
+
+    Raises:
+        TruncatedFileError: As said; or the records are no list, or lie in other files.
+    """
+    if dataset.ndim != 1:
+        raise TruncatedFileError(
+            f"{path}: {dataset.name} has {dataset.ndim} axes, expected one list of records; the "
+            "file is damaged, copy or convert it again"
+        )
+    if dataset.is_virtual or dataset.external:
+        raise TruncatedFileError(
+            f"{path}: {dataset.name} lies in other files, expected one file with everything; copy "
+            "it together, for example with h5repack"
+        )
+    here = _most_bytes(dataset) // dataset.dtype.itemsize
+    if len(dataset) > here:
+        raise TruncatedFileError(
+            f"{path}: {dataset.name} promises {len(dataset):,} records, found room for {here:,}; "
+            "the file is cut off or damaged, copy or convert it again"
+        )
+
+
+def check_array(dataset: Any, path: Path) -> None:
+    """Refuse an array that is larger than what lies in the file for it.
+
+    Args:
+        dataset: Numbers (`h5py.Dataset`).
+        path: The file, for the message.
+
+    Raises:
+        TruncatedFileError: As said.
+    """
+    promised = dataset.size * dataset.dtype.itemsize
+    if promised > _most_bytes(dataset):
+        raise TruncatedFileError(
+            f"{path}: {dataset.name} promises {promised:,} bytes, found "
+            f"{dataset.id.get_storage_size():,}; the file is cut off or damaged, copy it again"
+        )
 
 
 def check_promises(dataset: Any, start: int, stop: int, size: int, path: Path) -> None:
@@ -88,6 +139,12 @@ def check_text(dataset: Any, size: int, path: Path) -> None:
             f"{path}: the XML header promises {length} bytes, expected at most "
             f"{min(size, MAX_XML_BYTES)}; the file is damaged, copy or convert it again"
         )
+
+
+def _most_bytes(dataset: Any) -> int:
+    """What may come of the bytes that lie in the file for a dataset."""
+    compressed = bool(dataset.id.get_create_plist().get_nfilters())
+    return int(dataset.id.get_storage_size()) * (MOST_SMALLER if compressed else 1)
 
 
 def _values(head: Any) -> int:

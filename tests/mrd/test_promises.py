@@ -7,10 +7,12 @@ import time
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 
-from chpnet_stream.errors import TruncatedFileError
+from chpnet_stream.errors import InputError, TruncatedFileError
 from chpnet_stream.mrd.files import ScanFile
+from tests.sessions import simulated
 
 HUGE = 2**32 - 5
 
@@ -90,3 +92,103 @@ def test_looking_costs_little_beside_reading(small_scan: Path) -> None:
             once(lambda: check_promises(data, 0, count, size, small_scan)) for _ in range(9)
         )
     assert check < 2 * read_all
+
+
+RECORDS = 10**12
+"""What no file of some kilobytes can hold; to read them would take years."""
+
+
+def replaced(path: Path, name: str, **layout: object) -> None:
+    """The same records in name and type, of which none was written."""
+    with h5py.File(path, "r+") as file:
+        kind = file[name].dtype
+        del file[name]
+        file.create_dataset(name, dtype=kind, **layout)
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {"shape": (RECORDS,)},
+        {"shape": (RECORDS,), "chunks": (1,)},
+        {"shape": (RECORDS,), "chunks": (1000,)},
+        {"shape": (RECORDS,), "chunks": (1000,), "compression": "gzip"},
+    ],
+    ids=["in one piece", "one by one", "joined", "compressed"],
+)
+@pytest.mark.parametrize("name", ["dataset/data", "dataset/waveforms"])
+def test_records_that_were_never_written(
+    tmp_path: Path, name: str, layout: dict[str, object]
+) -> None:
+    path = simulated(tmp_path, slices=1, waveforms=True)
+    read(path)
+    replaced(path, name, **layout)
+    refused(path, rf"{name} promises {RECORDS:,} records, found room for 0")
+
+
+def test_more_records_than_were_written(copy: Path) -> None:
+    with h5py.File(copy, "r+") as file:
+        count = len(file["dataset/data"])
+        file["dataset/data"].resize((count + 1,))
+    refused(copy, rf"promises {count + 1} records, found room for {count};")
+
+
+def test_records_that_are_compressed_are_read(copy: Path) -> None:
+    with h5py.File(copy, "r+") as file:
+        records = file["dataset/data"][:]
+        del file["dataset/data"]
+        file.create_dataset("dataset/data", data=records, chunks=(7,), compression="gzip")
+    read(copy)
+
+
+def test_records_of_other_files(copy: Path) -> None:
+    with h5py.File(copy, "r+") as file:
+        kind = file["dataset/data"].dtype
+        del file["dataset/data"]
+        layout = h5py.VirtualLayout((RECORDS,), kind)
+        layout[:40] = h5py.VirtualSource("other.h5", "dataset/data", (40,))
+        file.create_virtual_dataset("dataset/data", layout)
+    refused(copy, "dataset/data lies in other files, expected one file")
+
+
+def test_records_that_are_no_list(copy: Path) -> None:
+    replaced(copy, "dataset/data", shape=(4, 2))
+    refused(copy, "dataset/data has 2 axes, expected one list")
+
+
+def test_arrays_beside_the_records(copy: Path) -> None:
+    with h5py.File(copy, "r+") as file:
+        del file["dataset/truth/images"]
+        file.create_dataset("dataset/truth/images", (10**6, 10**6), "f4")
+    with ScanFile(copy) as scan:
+        assert scan.stored_array("truth/coil_maps").size
+        assert scan.stored_array("truth") is None  # a group
+        with pytest.raises(TruncatedFileError, match="truth/images promises 4,000,000,000,000 byt"):
+            scan.stored_array("truth/images")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("xml", "xml is no text"),
+        ("waveforms", "waveforms are no ISMRMRD waveforms"),
+        ("data", "has no ISMRMRD acquisitions"),
+    ],
+)
+def test_groups_where_records_should_be(copy: Path, name: str, says: str) -> None:
+    with h5py.File(copy, "r+") as file:
+        if name in file["dataset"]:
+            del file["dataset"][name]
+        file["dataset"].create_group(name)
+    with pytest.raises(InputError, match=says):
+        read(copy)
+
+
+def test_samples_that_are_no_arrays(copy: Path) -> None:
+    with h5py.File(copy, "r+") as file:
+        heads = file["dataset/data"].dtype["head"]
+        del file["dataset/data"]
+        kind = [("head", heads), ("traj", "f4"), ("data", "f4")]
+        file["dataset"].create_dataset("data", data=np.zeros(4, kind))
+    with pytest.raises(InputError, match="samples of /dataset/data are no arrays of variable"):
+        read(copy)
