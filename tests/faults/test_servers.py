@@ -126,7 +126,7 @@ def test_a_server_that_is_stopped_and_goes_on(server: ServerProcess, scan: Path)
 def test_a_disk_that_is_full(server: ServerProcess, scan: Path, folder: Path) -> None:
     door = next(word for word in server.process.args if word in DOORS)
     summaries = folder / f"summaries-{door}"
-    before = sorted(summaries.glob("*.json"))
+    before = _wait_for(lambda: sorted(summaries.glob("*.json")))  # of the tests before
     assert before
     resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
     try:
