@@ -40,7 +40,7 @@ REFERENCES = {
     "ms": 1,
     "faster_than_paper_size": 1,
 }
-RATIOS = {"coils": None, "matrix": None, "engine": None} | dict.fromkeys(COMPARISONS, 1)
+RATIOS = {"coils": None, "matrix": None, "engine": None} | dict.fromkeys(COMPARISONS, 2)
 
 
 def as_dict(results: Results) -> dict[str, Any]:

@@ -172,13 +172,16 @@ def command(
     kept = Kept(plan, resume)
     with slices_bar() as bar:
         task = bar.add_task("simulating", total=None)
-        results = run_plan(
-            plan,
-            lambda what, done, total: bar.update(
-                task, description=what, completed=done, total=total
-            ),
-            kept,
-        )
+        before = ""
+
+        def progress(what: str, done: int, total: int) -> None:
+            nonlocal before
+            if what != before and not bar.console.is_terminal:  # a log of some hours
+                click.echo(f"{what} ({done} of {total} images)", err=True)
+            before = what
+            bar.update(task, description=what, completed=done, total=total)
+
+        results = run_plan(plan, progress, kept)
     _show(results, as_json)
     for out in outs:
         _write(results, out)
