@@ -165,7 +165,7 @@ class Configurations:
         """
         try:
             found = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigurationError(
                 f"the JSON parameters can't be read ({error}), expected "
                 '{"parameters": {"NAME": "VALUE"}}; check the client'

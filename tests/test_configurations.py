@@ -95,3 +95,8 @@ def test_document_types_are_refused() -> None:
     bomb = b'<!DOCTYPE c [<!ENTITY a "b">]><configuration><stream>&a;</stream></configuration>'
     with pytest.raises(ConfigurationError, match="document type"):
         KNOWN.of_message(bomb)
+
+
+def test_json_without_end_is_an_error_of_ours() -> None:
+    with pytest.raises(ConfigurationError, match="JSON parameters can't be read"):
+        KNOWN.of_json('{"parameters": ' + 100_000 * "[")

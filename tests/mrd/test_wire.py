@@ -12,7 +12,7 @@ import pytest
 from chpnet_stream.errors import PeerGoneError, ProtocolError
 from chpnet_stream.mrd.wire.bucket import Bucket, statistics
 from chpnet_stream.mrd.wire.byte_stream import BytesStream
-from chpnet_stream.mrd.wire.image import WireImage, meta_bytes
+from chpnet_stream.mrd.wire.image import WireImage, meta_bytes, parse_meta
 from chpnet_stream.mrd.wire.image_array import ImageArray
 from chpnet_stream.mrd.wire.limits import WireLimits
 from chpnet_stream.mrd.wire.messages import (
@@ -212,6 +212,12 @@ def test_meta_stay_the_same_bytes_until_they_are_changed() -> None:
     assert odd not in changed
     (found,) = read_all(changed)
     assert found.meta["a"] == "2"
+
+
+def test_meta_with_a_document_type_are_refused() -> None:
+    raw = b"<ismrmrdMeta><meta><name>a</name><value>&b;</value></meta></ismrmrdMeta>"
+    with pytest.raises(ProtocolError, match="declare a document type"):
+        parse_meta(b"<!DOCTYPE ismrmrdMeta [<!ENTITY b 'c'>]>" + raw)
 
 
 def test_meta_that_are_no_xml_are_an_error_only_when_they_are_asked_for() -> None:

@@ -174,3 +174,28 @@ def test_missing_and_binary_files(tmp_path):
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigurationError, match="expected a YAML recipe"):
         load_recipe(path)
+
+
+BOMB = "".join(f"k{i}: &a{i} [{', '.join(9 * [f'*a{i - 1}'])}]\n" for i in range(1, 12))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (f"student: &a0 [x]\n{BOMB}name: *a11\n", r"an alias \(\*name\), expected every value"),
+        ("seed: &a 1\nsteps: *a\n", "an alias"),
+        (5_000 * "[" + 5_000 * "]", "recursion"),
+        (f"seed: {10_000 * '9'}", "digits"),
+        ("name: 2026-99-99", "month must be in 1..12"),
+    ],
+    ids=["aliases of aliases", "one alias", "deep", "digits", "no date"],
+)
+def test_yaml_that_can_not_be_read_is_told(tmp_path, text, says):
+    with pytest.raises(ConfigurationError, match=f"expected a YAML recipe, found: .*{says}"):
+        load_recipe(write(tmp_path, text))
+
+
+@pytest.mark.parametrize("value", ["&a [*a]", "2026-99-99", "[", 10_000 * "9"])
+def test_values_of_set_that_can_not_be_read_are_told(value):
+    with pytest.raises(ConfigurationError, match="expected a value in YAML"):
+        load_recipe(RECIPES[0], (f"seed={value}",))

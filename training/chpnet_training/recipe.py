@@ -172,11 +172,9 @@ def load_settings(model: type[M], path: Path, overrides: tuple[str, ...] = ()) -
     Raises:
         ConfigurationError: As in `load_recipe`.
     """
-    import yaml
-
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = _yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         detail = " ".join(str(error).split())
         raise ConfigurationError(f"{path}: expected a YAML recipe, found: {detail}") from error
     if not isinstance(content, dict):
@@ -189,6 +187,25 @@ def load_settings(model: type[M], path: Path, overrides: tuple[str, ...] = ()) -
         return model.model_validate(content)
     except ValidationError as error:
         raise ConfigurationError(f"{path}: {_explain(model, error)}") from error
+
+
+def _yaml(text: str) -> Any:
+    """Plain values from YAML.
+
+    Aliases are refused: a few lines of them can stand for more values than there is memory.
+
+    Raises:
+        ValueError: It can't be read, in words.
+        RecursionError: It is too deep.
+    """
+    import yaml
+
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise ValueError("an alias (*name), expected every value written out")
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
 
 
 def differences(stored: dict[str, Any], recipe: Recipe) -> list[str]:
@@ -222,16 +239,14 @@ def _leaves(content: Any, place: str = "") -> dict[str, Any]:
 
 
 def _override(content: dict[str, Any], override: str) -> None:
-    import yaml
-
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise ConfigurationError(f"--set {override}: expected a.b=value")
     try:
-        put(content, key, yaml.safe_load(value))
+        put(content, key, _yaml(value))
     except ConfigurationError as error:
         raise ConfigurationError(f"--set {override}: {error}") from error
-    except yaml.YAMLError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"--set {override}: expected a value in YAML") from error
 
 

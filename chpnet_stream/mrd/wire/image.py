@@ -132,6 +132,11 @@ def parse_meta(attributes: bytes) -> Any:
     text = attributes.rstrip(b"\0").strip()
     if not text:
         return ismrmrd.Meta()
+    if b"<!DOCTYPE" in text:  # UTF-8, which is all that is read below
+        raise ProtocolError(
+            "the meta of an image declare a document type, expected plain ismrmrdMeta XML; remove "
+            "the DOCTYPE"
+        )
     try:
         return ismrmrd.Meta.deserialize(text.decode("utf-8"))
     except Exception as error:  # the parser's errors have no common root
