@@ -10,6 +10,7 @@ import torch
 from chpnet_stream.engines.allowed import PLAN_ENGINES, PRECISIONS, check_allowed
 from chpnet_stream.engines.engine import Engine, first_line
 from chpnet_stream.engines.processor import has_bfloat16
+from chpnet_stream.engines.with_spare import WithSpare
 from chpnet_stream.errors import ConfigurationError, EngineError
 from chpnet_stream.near import hint
 from chpnet_stream.network.weights import Model
@@ -103,7 +104,8 @@ def _on_gpu(model: Model, device: torch.device, precision: str) -> Engine:
     for name in PLAN_ENGINES:
         try:
             wanted = _plan_precision(precision)
-            return TensorRTEngine(model, device, package=name, precision=wanted, build=False)
+            made = TensorRTEngine(model, device, package=name, precision=wanted, build=False)
+            return _spared(made, model, device)
         except (EngineError, ConfigurationError) as error:
             logger.info("%s", error)
         except FOREIGN as error:
@@ -121,7 +123,8 @@ def _with_plans(name: str, model: Model, device: torch.device, precision: str) -
     from chpnet_stream.engines.tensorrt import TensorRTEngine
 
     try:
-        return TensorRTEngine(model, device, package=name, precision=_plan_precision(precision))
+        made = TensorRTEngine(model, device, package=name, precision=_plan_precision(precision))
+        return _spared(made, model, device)
     except ConfigurationError as error:
         if precision != "auto":
             raise
@@ -139,6 +142,11 @@ def _with_plans(name: str, model: Model, device: torch.device, precision: str) -
     other.name = f"{other.name} (instead of {name})"
     logger.warning("%s; %s is used instead", reason, other.name)
     return other
+
+
+def _spared(engine: Engine, model: Model, device: torch.device) -> Engine:
+    """PyTorch takes over where plans that were loaded fail in a scan."""
+    return WithSpare(engine, lambda: _named("pytorch", model, device, "fp32"))
 
 
 def _reason(name: str, error: Exception) -> str:

@@ -167,6 +167,24 @@ def test_networks_for_images_compile_too(tiny_model, tmp_path):
     assert len(record.files) == 1
 
 
+@pytest.mark.parametrize(
+    "shapes",
+    [("1x256x256",) * 3, ("1x64x64", "1x256x256", "4x512x512")],
+    ids=["static", "dynamic"],
+)
+def test_the_shipped_model_is_compiled_for_a_gpu_that_is_not_here(tmp_path, capsys, shapes):
+    out = tmp_path / "out"
+    words = ("--target", "sm_89", "--shapes", *shapes, "--out", out, *QUICK, "--json")
+    assert run("compile", "chpnet-rt", *words, "--package", "tensorrt-rtx") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["target"], told["precision"]) == ("sm_89", "fp16")
+    assert tuple(told["shapes"]) == shapes
+    assert told["parity"]["output_db"] > 60
+    model = find_model(out / "chpnet-rt.json")
+    model.verify()
+    assert len(told["files"]) == len(model.card.onnx_sha256)
+
+
 def test_help_has_the_table(capsys):
     assert run("compile", "--help") == 0
     text = capsys.readouterr().out
