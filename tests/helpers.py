@@ -1,5 +1,8 @@
 """What several tests use: analytic truths, small scans, ways to read them."""
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +52,17 @@ def ellipse_kspace(
     safe = np.where(q > 1e-9, q, 1.0)
     shape = np.where(q > 1e-9, j1(2 * np.pi * safe) / safe, np.pi)
     return a * b * shape * np.exp(-2j * np.pi * (ky * centre[0] + kx * centre[1]))
+
+
+@contextmanager
+def no_file_larger_than(size: int) -> Iterator[None]:
+    """What a full disk does to this process: writing fails beyond so many bytes of a file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def read_acquisitions(path: Path) -> list[Any]:

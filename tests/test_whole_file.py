@@ -1,7 +1,6 @@
 """Files are whole or not there: after failures, kills, and with several writers."""
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 
 from chpnet_stream.errors import OutputError, OutputExistsError
 from chpnet_stream.whole_file import check_target, whole_file, write_whole
+from tests.helpers import no_file_larger_than
 
 SIZE = 1 << 20
 
@@ -117,13 +117,9 @@ def test_a_failure_leaves_what_was_there(
 
 def test_a_full_disk_is_told(path: Path) -> None:
     path.write_text("old")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-    try:
-        with pytest.raises(OutputError, match=r"^can't write .*/a\.txt: File too large$"):
-            write_whole(path, "x" * 1001)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    said = r"^can't write .*/a\.txt: File too large$"
+    with no_file_larger_than(1000), pytest.raises(OutputError, match=said):
+        write_whole(path, "x" * 1001)
     assert names(path.parent) == ["a.txt"]
     assert path.read_text() == "old"
 

@@ -12,11 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from chpnet_stream.errors import OutputError
 from chpnet_training.ablation import ADOPTED, DONE, LOG, Run, adopt_teacher, runs_of, train_all
+from chpnet_training.checkpoint import write_checkpoint
 from chpnet_training.optimization import TrainingError
 from chpnet_training.options import ALLOCATOR
 from chpnet_training.study import ARMS, Study
 from chpnet_training.trainer import CHECKPOINT
+from tests.helpers import no_file_larger_than
 from tests.training.tiny import tiny_bank
 from tests.training.tiny_runs import state_of
 from tests.training.tiny_study import tiny_study, write_study
@@ -235,6 +238,18 @@ def test_a_teacher_of_another_study(bank, finished, tmp_path):
     )
     with pytest.raises(TrainingError, match=r"teacher\.blocks is 2 there and 1 here"):
         train_all(study, bank, tmp_path, deadline=soon())
+
+
+def test_a_teacher_that_could_not_be_copied_is_copied_by_the_next_try(tmp_path):
+    checkpoint, folder = tmp_path / "old" / CHECKPOINT, tmp_path / "study"
+    checkpoint.parent.mkdir()
+    write_checkpoint(checkpoint, {"networks": {"teacher": {"a": torch.ones(1000)}}})
+    said = f"can't write .*{CHECKPOINT}: File too large"
+    with no_file_larger_than(1000), pytest.raises(OutputError, match=said):
+        adopt_teacher(checkpoint, folder)
+    assert list((folder / "teacher").iterdir()) == []
+    adopt_teacher(checkpoint, folder)
+    assert (folder / "teacher" / CHECKPOINT).read_bytes() == checkpoint.read_bytes()
 
 
 def test_a_failing_run_is_an_error_with_its_last_words(bank, tmp_path):

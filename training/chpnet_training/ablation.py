@@ -18,6 +18,7 @@ from pathlib import Path
 
 import yaml
 
+from chpnet_stream.whole_file import whole_file
 from chpnet_training.checkpoint import read_checkpoint
 from chpnet_training.optimization import TrainingError
 from chpnet_training.options import ALLOCATOR
@@ -111,6 +112,7 @@ def adopt_teacher(checkpoint: Path, folder: Path) -> None:
 
     Raises:
         TrainingError: If it is no checkpoint of a teacher, or the study has another one already.
+        OutputError: If it can't be copied.
     """
     place = folder / "teacher" / CHECKPOINT
     networks = read_checkpoint(checkpoint)["networks"]
@@ -125,9 +127,10 @@ def adopt_teacher(checkpoint: Path, folder: Path) -> None:
             )
     else:
         place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(checkpoint, place)
         if (checkpoint.parent / VALIDATION).exists():
             shutil.copyfile(checkpoint.parent / VALIDATION, place.parent / VALIDATION)
+        with whole_file(place) as part:  # half of it would be taken for another teacher
+            shutil.copyfile(checkpoint, part)
     if not (place.parent / DONE).exists():
         (place.parent / DONE).write_text(ADOPTED, encoding="utf-8")
 
