@@ -173,7 +173,7 @@ class Configurations:
         parameters = found.get("parameters") if isinstance(found, dict) else None
         if not isinstance(parameters, dict):
             raise ConfigurationError(
-                f"found JSON {text[:80]!r} without parameters, expected "
+                f"found JSON of {len(text)} characters without parameters, expected "
                 '{"parameters": {"NAME": "VALUE"}}; check the client'
             )
         names = [parameters.pop(key, "") for key in ("customconfig", "config")]

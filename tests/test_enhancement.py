@@ -199,6 +199,22 @@ def test_phase_images_and_everything_else_go_on(engine: Engine) -> None:
     assert list(doing.take(other, 0.0)) == [other]
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 0, 16), (1, 1, 16, 0), (0, 1, 16, 16), (1, 0, 16, 16)])
+def test_images_without_pixels_go_on_and_say_so(
+    engine: Engine, shape: tuple[int, int, int, int]
+) -> None:
+    doing = handler(engine)
+    (made,) = doing.take(ismrmrd.Image.from_array(np.zeros(shape, "f4"), transpose=False), 0.0)
+    assert made.data.shape == shape
+    assert made.meta["ChpnetMethod"] == "passed on"
+    assert "without pixels" in made.meta["ChpnetFallback"]
+    empty = array()
+    empty.data = empty.data[:, :0]
+    (arrayed,) = doing.take(empty, 0.0)
+    assert arrayed.data.size == 0
+    assert "without pixels" in ismrmrd.Meta.deserialize(arrayed.meta[0].decode())["ChpnetFallback"]
+
+
 def test_failures_as_on_error_says_and_the_original_beside(engine: Engine) -> None:
     def broken(problem: Any) -> Any:
         raise EngineError("no such kernel")

@@ -75,7 +75,8 @@ def picture(
         if not finite:
             values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
         intercept = min(float(values.min(initial=0.0)), 0.0)
-        slope = (float(values.max(initial=0.0)) - intercept) / TOP or 1.0
+        slope = (float(values.max(initial=0.0)) - intercept) / TOP
+        slope = slope if slope > np.finfo(np.float32).tiny else 1.0  # a denormal one is no divisor
         stored = np.rint((values - intercept) / slope).astype(np.uint16)
     window = facts.window
     if window is None:

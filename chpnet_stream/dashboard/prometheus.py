@@ -134,7 +134,7 @@ class ScanMetrics:
             if facts.missing_lines:
                 self.incomplete.inc()
             if facts.fallback_kind is not None:
-                self.fallbacks.labels(facts.fallback_kind).inc()
+                self.fallbacks.labels(_reason(event, facts.fallback_kind)).inc()
 
     def _time(self, event: ImageSent) -> None:
         if not event.beside:
@@ -143,6 +143,15 @@ class ScanMetrics:
         for stage, milliseconds in event.stages_ms.items():
             self.stages.labels(stage).inc(max(0.0, milliseconds - spent.get(stage, 0.0)) / 1000)
             spent[stage] = milliseconds
+
+
+def _reason(event: ImageReady, kind: str) -> str:
+    """A kind of fallback that this scan has counted itself; "other" for what a peer has written.
+
+    Labels live as long as the process: words from outside must not become any.
+    """
+    metrics = event.live.metrics
+    return kind if metrics is not None and kind in metrics.fallbacks else "other"
 
 
 class _Gauges:

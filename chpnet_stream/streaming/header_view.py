@@ -18,6 +18,10 @@ PATIENT = {
 }
 
 
+WAVEFORMS = ("ecg", "pulse", "respiratory", "trigger", "gradientwaveform", "other")
+"""What ISMRMRD's schema knows."""
+
+
 def header_view(header: ScanHeader) -> dict[str, Any]:
     """What may be shown and logged of a header: a list of what is taken, not of what is left out.
 
@@ -37,7 +41,7 @@ def header_view(header: ScanHeader) -> dict[str, Any]:
         "tr_ms": list(header.tr_ms),
         "ti_ms": list(header.ti_ms),
         "flip_angle_deg": list(header.flip_angle_deg),
-        "waveforms": [w.type for w in header.waveforms],
+        "waveforms": [w.type if w.type in WAVEFORMS else "other" for w in header.waveforms],
         "notes": list(header.notes),
     }
     if encoding is not None:

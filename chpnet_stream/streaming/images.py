@@ -26,6 +26,8 @@ from chpnet_stream.streaming.watch import ScanWatch
 PHASE = 2
 """image_type of phase images: there is no magnitude to enhance."""
 
+EMPTY = "an image without pixels has nothing to enhance"
+
 HISTORIES = ("ImageProcessingHistory", "GADGETRON_ImageProcessingHistory")
 COMMENTS = ("ImageComments", "GADGETRON_ImageComment")
 
@@ -89,8 +91,9 @@ class ImageHandler:
 
     def _image(self, image: Any, deadline: float | None) -> Any:
         """An `ismrmrd.Image` of the same type with more pixels."""
-        if self.enhancer is None or image.image_type == PHASE:
-            self._mark(image.meta, None, self.reason or "a phase image has no magnitude to enhance")
+        if self.enhancer is None or image.image_type == PHASE or not image.data.size:
+            phase = "a phase image has no magnitude to enhance"
+            self._mark(image.meta, None, self.reason or (phase if image.data.size else EMPTY))
             self.metrics.images += 1
             self.metrics.methods["passed on"] += 1
             return image
@@ -112,9 +115,9 @@ class ImageHandler:
     def _array(self, array: ImageArray, deadline: float | None) -> ImageArray:
         """An image array with more pixels."""
         metas = [parse_meta(m) for m in array.meta]
-        if self.enhancer is None:
+        if self.enhancer is None or not array.data.size:
             for meta in metas:
-                self._mark(meta, None, self.reason)
+                self._mark(meta, None, self.reason or EMPTY)
             count = array.headers.size
             self.metrics.images += count
             self.metrics.methods["passed on"] += count

@@ -14,7 +14,7 @@ from chpnet_stream.configurations import Configuration, Configurations
 from chpnet_stream.errors import ChpnetError, ConfigurationError, EmptyScanError
 from chpnet_stream.mrd import flags
 from chpnet_stream.mrd.wire.bucket import Bucket
-from chpnet_stream.mrd.wire.connection import Connection
+from chpnet_stream.mrd.wire.connection import Connection, tell_text
 from chpnet_stream.mrd.wire.image_array import ImageArray
 from chpnet_stream.mrd.wire.messages import Header, Text
 from chpnet_stream.mrd.wire.recon_data import ReconData
@@ -160,11 +160,10 @@ class MrdScan(Scan):
             return "the covariance file", self._spare_noise
         if names:
             logger.warning(
-                "%s: the noise of measurement %s is not known here; the noise level comes from "
-                "this scan",
+                "%s: the noise measurement that its header names is not known here; the noise "
+                "level comes from this scan",
                 self.name,
-                " or ".join(names),
-            )
+            )  # the images name it: numbers of measurements may be those of patients
         return (f"measurement {names[0]}" if names else ""), None
 
     def _begin(self) -> ReconstructionOptions:
@@ -293,7 +292,7 @@ class _AnyHandler:
         if is_json(text) and not self._handlers:
             self.options = self.scan.ask(text)
         else:
-            logger.info("%s says: %s", self.scan.name, text)
+            tell_text(logger, self.scan.name, text)
 
     def _begin(self, kind: Kind, item: Any) -> Handler:
         """The handler of the first item of a kind.
@@ -342,16 +341,15 @@ class _AnyHandler:
         origin, known = scan.known_noise()
         if known is not None and known.coils != int(item.active_channels):
             logger.warning(
-                "%s: the noise of %s has %d coils, this scan %d; it is not used",
+                "%s: the noise that its header names has %d coils, this scan %d; it is not used",
                 scan.name,
-                origin,
                 known.coils,
                 int(item.active_channels),
             )
             self._notes["ChpnetNoiseDependency"] = f"{origin} has other coils"
         elif known is not None:
             session.noise.adopt(known, origin)
-            logger.info("%s: noise taken from %s", scan.name, origin)
+            logger.info("%s: noise taken from an earlier measurement", scan.name)
         elif origin:
             self._notes["ChpnetNoiseDependency"] = f"{origin} is not known here"
 

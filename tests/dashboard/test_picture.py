@@ -72,6 +72,11 @@ def test_nan_is_told_and_black() -> None:
     np.testing.assert_allclose(values(made), [[0, 1], [0, 2]], atol=1e-3)
 
 
+def test_an_image_of_next_to_nothing_is_shown_black() -> None:
+    (made,) = shown(image(np.full((3, 3), 1e-42, np.float32)))
+    np.testing.assert_allclose(values(made), 0, atol=1e-41)
+
+
 def test_an_empty_image_is_shown_black() -> None:
     (made,) = shown(image(np.zeros((4, 4), np.float32)))
     assert made.pixels == bytes(32)

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import ismrmrd
+import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -82,3 +84,26 @@ def test_every_metric_is_documented() -> None:
         pytest.skip("docs are not part of this installation")
     text = PAGE.read_text(encoding="utf-8")
     assert not [n for n in sorted(names) if f"`{n}" not in text]
+
+
+def test_words_of_a_peer_are_no_labels() -> None:
+    """Each label is kept as long as the process is: a peer must not make them."""
+
+    def image(said: str) -> ismrmrd.Image:
+        made = ismrmrd.Image.from_array(np.ones((1, 1, 8, 8), np.float32), transpose=False)
+        made.meta = ismrmrd.Meta({"ChpnetFallback": said, "ChpnetMethod": said})
+        return made
+
+    with Watched("images") as watched:
+        sent = [image(f"DOE^JOHN {number}: x") for number in range(3)]
+        damaged = image("")
+        damaged.data[...] = np.nan
+        watched.send(greeting(header_xml().encode()) + raw(*sent, damaged, Close()))
+        watched.settled()
+        found = samples(watched)
+    labels = {name: n for name, n in found.items() if name.startswith("chpnet_fallbacks_total")}
+    assert labels == {
+        "chpnet_fallbacks_total|other": 3,
+        "chpnet_fallbacks_total|the image that came has NaN or infinite pixels": 1,
+    }
+    assert not any("DOE" in name for name in found)

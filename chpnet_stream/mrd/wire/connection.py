@@ -334,7 +334,21 @@ class Connection:
                 raise PeerError(f"the peer told an error: {message.text}")
             if self.keep_text or not isinstance(message, messages.Text):
                 return message
-            logger.info("the peer says: %s", message.text)
+            tell_text(logger, "the peer", message.text)
+
+
+def tell_text(log: logging.Logger, who: str, text: str) -> None:
+    """Log that somebody said something; what, only where the log is one for debugging.
+
+    Free words of a peer may name a patient.
+
+    Args:
+        log: Where to.
+        who: Who said it.
+        text: The words.
+    """
+    log.info("%s says something (%d characters; shown by --debug)", who, len(text))
+    log.debug("%s says: %s", who, text)
 
 
 class _HandedOver:
