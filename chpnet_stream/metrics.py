@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter, deque
 from collections.abc import Iterable
@@ -77,7 +78,9 @@ def percentiles(values: Iterable[float]) -> dict[str, float]:
 
 
 class StageClock:
-    """Times the steps of one slice; waits for the GPU at every lap.
+    """Times the steps of one slice, and waits for nothing meanwhile.
+
+    Work for a GPU is only ordered by the steps: events among it tell later when each was done.
 
     Args:
         device: Where the steps run.
@@ -85,15 +88,43 @@ class StageClock:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.milliseconds: dict[str, float] = {}
+        self._ordered: dict[str, float] = {}
         self._last = time.perf_counter()
+        self._events: list[tuple[str, Any]] = []
+        self._asked = device.type == "cuda"
+        self._event("")
 
     def lap(self, name: str) -> None:
         """Note the time since the last lap under `name`."""
-        if self.device.type == "cuda":
-            import torch
-
-            torch.cuda.synchronize(self.device)
+        self._event(name)
         now = time.perf_counter()
-        self.milliseconds[name] = self.milliseconds.get(name, 0.0) + 1e3 * (now - self._last)
+        self._ordered[name] = self._ordered.get(name, 0.0) + 1e3 * (now - self._last)
         self._last = now
+
+    def _event(self, name: str) -> None:
+        if not self._asked or self.device.type != "cuda":
+            return
+        import torch
+
+        try:
+            event = torch.cuda.Event(enable_timing=True)
+            event.record(torch.cuda.current_stream(self.device))
+        except (RuntimeError, AssertionError):  # PyTorch's; the work itself will tell of it
+            self._asked = False
+        else:
+            self._events.append((name, event))
+
+    @property
+    def milliseconds(self) -> dict[str, float]:
+        """Time of every step; on a GPU this waits for the last one.
+
+        A GPU that fails, or was left for the CPU on the way (`device` was set), is not asked: then
+        it is the time in which the work was ordered.
+        """
+        if not self._asked or self.device.type != "cuda":
+            return dict(self._ordered)
+        spent: dict[str, float] = {}
+        self._events[-1][1].synchronize()
+        for (_, before), (name, after) in itertools.pairwise(self._events):
+            spent[name] = spent.get(name, 0.0) + float(before.elapsed_time(after))
+        return spent
