@@ -22,6 +22,7 @@ from report import TABLES, machine, markdown_table, write
 from chpnet_stream.benchmark.plan import Case
 from chpnet_stream.benchmark.references import Recorder, slice_of
 from chpnet_stream.benchmark.scan_bytes import ScanBytes
+from chpnet_stream.engines.choice import FOREIGN
 from chpnet_stream.engines.engine import Engine
 from chpnet_stream.engines.pytorch import PyTorchEngine
 from chpnet_stream.errors import ChpnetError
@@ -105,9 +106,10 @@ def main() -> None:
     for case in options.cases:
         coils, matrix = (int(number) for number in case.split("x"))
         rows += _case(model, device, Case(matrix, coils), options)
-    write(options.out, _text(model, rows, options))
-    plain = {"rows": rows, "machine": _machine(), "repeats": options.repeats}
-    write(options.out.with_suffix(".json"), json.dumps(plain, indent=2))
+        # After every case: time on a GPU is short, and what was measured must not be lost.
+        write(options.out, _text(model, rows, options))
+        plain = {"rows": rows, "machine": _machine(), "repeats": options.repeats}
+        write(options.out.with_suffix(".json"), json.dumps(plain, indent=2))
 
 
 def _case(
@@ -128,7 +130,7 @@ def _case(
             row |= _measured(engine, scan, options)
             report = measure_parity(model, engine, examples, references=references)
             row |= {"output dB": report.output_db, "lost dB": report.loss_db, "note": ""}
-        except (ChpnetError, RuntimeError) as error:
+        except (ChpnetError, *FOREIGN) as error:  # of one engine; the others go on
             row["note"] = f"not run: {next(iter(str(error).splitlines()), type(error).__name__)}"
         rows.append(row)
     eager = next((row.get("network p50 ms") for row in rows if row["engine"] == EAGER), None)

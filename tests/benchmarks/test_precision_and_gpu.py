@@ -41,6 +41,19 @@ def test_the_gpu_s_benchmark_is_rehearsed(tmp_path):
     assert "| 4 | 48 | pytorch bf16 |" in out.read_text()
 
 
+def test_an_engine_that_breaks_costs_no_other_row(tmp_path):
+    """What TensorRT of an unknown version may raise: here a package of another make."""
+    (tmp_path / "tensorrt.py").write_text("class ILogger: ...\n")
+    out = tmp_path / "gpu.md"
+    words = ["--device", "cpu", "--cases", "2x48", "2x56", "--repeats", 2, "--warm-up", 1]
+    words += ["--engines", "tensorrt fp16", "pytorch eager fp32", "--slices", 1, "--matrix", 48]
+    run("gpu.py", *words, "--out", out, PYTHONPATH=str(tmp_path))
+    rows = json.loads(out.with_suffix(".json").read_text())["rows"]
+    broken = "not run: module 'tensorrt' has no attribute '__version__'"
+    assert [row["note"] for row in rows] == [broken, "", broken, ""]
+    assert [bool(row["p50 ms"]) for row in rows] == [False, True, False, True]
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_without_a_gpu_its_table_says_so(tmp_path):
     out = tmp_path / "gpu.md"
