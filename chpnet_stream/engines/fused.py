@@ -16,8 +16,8 @@ TOLERANCE = 0.05
 """Most that a fused denoiser may differ from the plain one in its dry run, relative: rounding to
 bfloat16 is 0.004 of each number."""
 
-SIDE = 128
-"""Rows and columns of images for which the layout of weights is chosen."""
+SIZES = 4
+"""Sizes of images for which each convolution keeps its weights, laid out as oneDNN wants them."""
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +123,10 @@ class FusedDenoiser(nn.Module):
 
 
 class _Convolution:
-    """One convolution, its weights packed.
+    """One convolution, its weights packed for the sizes that have come.
+
+    oneDNN has several layouts, and takes weights of another one than it would choose, but with its
+    slowest code: a hundred times slower where images are small.
 
     Args:
         layer: The layer, without a bias.
@@ -135,27 +138,38 @@ class _Convolution:
         weight = layer.weight.detach()
         if pixels:
             weight = weight.unflatten(0, (-1, 4)).transpose(0, 1).flatten(0, 1)
-        weight = weight.to(dtype).contiguous(memory_format=torch.channels_last)
+        self._weight = weight.to(dtype).contiguous(memory_format=torch.channels_last)
         self._place = (list(layer.padding), list(layer.stride), list(layer.dilation), layer.groups)
-        # oneDNN asks for a size, and takes the layout that it gives for others too.
-        size = [1, layer.in_channels * layer.groups, SIDE, SIDE]
-        self._weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *self._place, size)
+        self._packed: dict[tuple[int, int], Tensor] = {}
         self._run = torch.ops.mkldnn._convolution_pointwise
 
     def __call__(self, x: Tensor) -> Tensor:
-        found: Tensor = self._run(x, self._weight, None, *self._place, "none", [], "")
+        found: Tensor = self._run(x, self._weights(x), None, *self._place, "none", [], "")
         return found
 
     def activated(self, x: Tensor, slope: float) -> Tensor:
         """With a leaky rectifier behind it."""
         behind = ("leaky_relu", [slope], "")
-        found: Tensor = self._run(x, self._weight, None, *self._place, *behind)
+        found: Tensor = self._run(x, self._weights(x), None, *self._place, *behind)
         return found
 
     def added(self, x: Tensor, other: Tensor) -> Tensor:
         """Its result and another tensor."""
         behind: tuple[Any, ...] = ("add", None, None, [], None)
-        found: Tensor = self._run.binary(x, other, self._weight, None, *self._place, *behind)
+        found: Tensor = self._run.binary(x, other, self._weights(x), None, *self._place, *behind)
+        return found
+
+    def _weights(self, x: Tensor) -> Tensor:
+        """Weights in the layout for the size of an image."""
+        size = (x.shape[-2], x.shape[-1])
+        found = self._packed.get(size)
+        if found is None:
+            shape = [1, x.shape[1], *size]
+            pack = torch.ops.mkldnn._reorder_convolution_weight
+            found = pack(self._weight, *self._place, shape)
+            for old in list(self._packed)[: -(SIZES - 1)]:  # the newest stay
+                self._packed.pop(old, None)
+            self._packed[size] = found
         return found
 
 

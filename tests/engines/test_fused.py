@@ -1,4 +1,5 @@
 import logging
+import time
 
 import pytest
 import torch
@@ -6,6 +7,7 @@ import torch
 from chpnet_stream.engines import fused as module
 from chpnet_stream.engines.fused import FusedDenoiser, fused
 from chpnet_stream.network.denoiser import Denoiser
+from chpnet_stream.network.weights import find_model, load_student
 
 
 def denoiser(**changes):
@@ -74,3 +76,34 @@ def test_a_broken_network_is_not_told_of(caplog):
         broken.tail.weight.fill_(float("nan"))
     assert fused(broken) is None
     assert not caplog.records
+
+
+def test_every_size_has_its_layout_and_few_are_kept():
+    plain = denoiser()
+    made = fused(plain, torch.float32)
+    assert made is not None
+    with torch.inference_mode():
+        for side in (16, 24, 32, 40, 48, 56, 16):
+            x = torch.randn((1, 5, side, side + 8), generator=torch.Generator().manual_seed(side))
+            torch.testing.assert_close(made(x)[0], plain(x)[0], rtol=1e-4, atol=1e-4)
+    kept = made._head._packed
+    assert list(kept) == [(20, 24), (24, 28), (28, 32), (8, 12)]
+
+
+def test_small_images_take_no_longer_than_large_ones():
+    """With weights laid out for large images they took six times as long as images of 96 x 96."""
+    plain = load_student(find_model("chpnet-rt")).denoisers[0]
+    made = fused(plain)
+    assert made is not None
+    spent = {}
+    with torch.inference_mode():
+        for side in (48, 96):
+            x = torch.ones(1, 5, side, side)
+            made(x)
+            laps = []
+            for _ in range(5):
+                begin = time.process_time()
+                made(x)
+                laps.append(time.process_time() - begin)
+            spent[side] = min(laps)
+    assert spent[48] < 1.5 * spent[96]
