@@ -225,19 +225,24 @@ class ScanHeader:
         Raises:
             HeaderError: the parser refuses it all the same.
         """
+        import warnings
+
         from ismrmrd import xsd
 
         from chpnet_stream.mrd.header_xml import mended
 
-        try:
-            return xsd.CreateFromDocument(self.xml)
-        except Exception as first:  # noqa: BLE001  (the parser's errors have no common root)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they quote values, those of the patient too
             try:
-                return xsd.CreateFromDocument(mended(self.xml))
-            except Exception as second:
-                raise HeaderError(
-                    f"the ismrmrd package can't parse this header: {first}; after mending: {second}"
-                ) from second
+                return xsd.CreateFromDocument(self.xml)
+            except Exception as first:  # noqa: BLE001  (the parser's errors have no common root)
+                try:
+                    return xsd.CreateFromDocument(mended(self.xml))
+                except Exception as second:
+                    raise HeaderError(
+                        f"the ismrmrd package can't parse this header: {first}; after mending: "
+                        f"{second}"
+                    ) from second
 
     def __getstate__(self) -> dict[str, Any]:
         """State without the cached package object, which is rebuilt when asked for."""

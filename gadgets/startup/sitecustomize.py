@@ -3,7 +3,9 @@
 Gadgetron puts `share/gadgetron/python`, where this file is installed, on the path of these
 processes and of no others. There the gadgetron package reads configuration and header before it
 imports any gadget, and in gadgetron 1.4 that read never ends when Gadgetron has gone: the process
-spins on a whole core for ever. Here the read learns to notice. Nothing else changes, for no other
+spins on a whole core for ever. Here the read learns to notice. And headers for our gadgets, which
+read them themselves, are not parsed by the package: where it can't, it ends without a word to
+Gadgetron, or quotes the value in the log, a birth date too. Nothing else changes, for no other
 gadget either, and a `sitecustomize` of the system that this one hides is run as ever.
 """
 
@@ -41,8 +43,25 @@ def read_or_notice(wrapper: Any, size: int) -> bytes:
     return b"".join(parts)
 
 
+def read_header(connection: Any) -> tuple[None, bytes]:
+    """Read the HEADER message, and leave it to our gadget to understand it.
+
+    Args:
+        connection: The package's `Connection`.
+
+    Returns:
+        None in place of the parsed header, and its bytes.
+    """
+    from gadgetron.external import connection as package
+
+    number = connection._read_message_identifier()
+    if number != package.constants.GADGET_MESSAGE_HEADER:
+        raise ConnectionError(f"found message id {number}, expected the scan's header")
+    return None, package.read_byte_string(connection.socket)
+
+
 def mend() -> None:
-    """Give the gadgetron package the read above, where this process is one of its gadgets."""
+    """Give the gadgetron package the reads above, where this process is one of its gadgets."""
     words = sys.orig_argv
     if ("-m", "gadgetron") not in itertools.pairwise(words):
         return
@@ -51,6 +70,8 @@ def mend() -> None:
     except ImportError:
         return  # the package's own start says what is missing
     Connection.SocketWrapper.read = read_or_notice
+    if any(word.startswith("chpnet_gadgets.") for word in words):
+        Connection._read_header = read_header
 
 
 def run_hidden() -> None:

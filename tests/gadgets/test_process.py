@@ -35,6 +35,11 @@ RECORDED = {
     "imagearrays": "images",
 }
 CG = configuration(method="cg-sense")
+WAVEFORM = (
+    "<waveformInformation><waveformName>ECG</waveformName><waveformType>ecg</waveformType>"
+    "</waveformInformation>"
+)
+"""Without userParameters, which the schema wants and a writer may leave out."""
 
 
 @pytest.mark.parametrize("name", sorted(RECORDED))
@@ -72,6 +77,30 @@ def test_a_scan_that_is_not_supported_ends_in_an_error() -> None:
     assert isinstance(answer.messages[-1], Close)
     assert "Traceback" in answer.log
     assert "UnsupportedScanError" in answer.log
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "images", "says"),
+    [
+        ("<encoding>", f"{WAVEFORM}<encoding>", 2, ""),
+        ("<encoding>", "<encoding><", 0, "not well-formed"),
+    ],
+    ids=["is fine", "is damaged"],
+)
+def test_headers_that_only_the_package_can_not_parse(
+    small_scan: Path, old: str, new: str, images: int, says: str
+) -> None:
+    """The package ends without a word on both; the first may come from a real scanner."""
+    with ScanFile(small_scan) as scan:
+        xml = scan.header.xml.decode()
+        assert old in xml
+        data = greeting(xml.replace(old, new, 1).encode(), CG) + raw(*scan.acquisitions(), Close())
+    with GadgetProcess("chpnet_gadgets.acquisitions") as gadget:
+        answer = gadget.converse(data)
+    assert len(answer.images) == images
+    assert isinstance(answer.messages[-1], Close)
+    assert [says in told for told in answer.errors] == ([True] if says else [])
+    assert answer.status == (1 if says else 0), answer.log
 
 
 def test_an_unknown_property_ends_in_an_error(small_scan: Path) -> None:

@@ -11,18 +11,36 @@ from pathlib import Path
 import h5py
 import pytest
 
-from tests.gadgets.peers import GadgetProcess, configuration, conversation, exchange, raw
+from chpnet_stream.mrd.files import ScanFile
+from chpnet_stream.mrd.wire.messages import Close, Text
+from tests.gadgets.peers import (
+    GadgetProcess,
+    configuration,
+    conversation,
+    exchange,
+    greeting,
+    raw,
+)
 from tests.hostile.servers import ServerProcess
 
 PLANTED = "PLANTED"
 SUBJECT = f"""<subjectInformation><patientName>{PLANTED}NAME^ONE</patientName>
 <patientWeight_kg>71.25</patientWeight_kg><patientID>{PLANTED}ID</patientID>
-<patientBirthdate>1957-03-19</patientBirthdate><patientGender>O</patientGender></subjectInformation>
+<patientBirthdate>19570319</patientBirthdate><patientGender>O</patientGender></subjectInformation>
 <studyInformation><studyDate>2001-02-03</studyDate><studyID>{PLANTED}STUDY</studyID>
 <accessionNumber>9081726</accessionNumber>
 <referringPhysicianName>{PLANTED}DOCTOR</referringPhysicianName>
 <studyDescription>{PLANTED}DESCRIPTION</studyDescription></studyInformation>"""
-TRACES = re.compile(rf"{PLANTED}|1957-03-19|71\.25|9081726")
+MEASUREMENT = f"""<measurementDependency><dependencyType>Noise</dependencyType>
+<measurementID>{PLANTED}NOISE</measurementID></measurementDependency>
+<seriesDescription>{PLANTED}SERIES</seriesDescription>"""
+OTHERS = f"""<userParameters><userParameterString><name>{PLANTED}NAME</name>
+<value>{PLANTED}VALUE</value></userParameterString></userParameters>
+<waveformInformation><waveformName>{PLANTED}WAVE</waveformName>
+<waveformType>{PLANTED}TYPE</waveformType></waveformInformation>"""
+"""Numbers and free texts, which may be those of a patient too."""
+
+TRACES = re.compile(rf"{PLANTED}|1957-?03-?19|71\.25|9081726")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +56,11 @@ def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
         xml = re.sub(r"<(subject|study)Information>.*?</\1Information>", "", xml, flags=re.DOTALL)
         at = re.search(r"<ismrmrdHeader[^>]*>", xml)
         assert at is not None
-        file["dataset/xml"][0] = xml[: at.end()] + SUBJECT + xml[at.end() :]
+        xml = xml[: at.end()] + SUBJECT + xml[at.end() :]
+        for end, more in (("measurementInformation", MEASUREMENT), ("ismrmrdHeader", OTHERS)):
+            assert f"</{end}>" in xml
+            xml = xml.replace(f"</{end}>", f"{more}</{end}>")
+        file["dataset/xml"][0] = xml
     return path
 
 
@@ -91,14 +113,24 @@ def test_commands_and_their_log_files(places: Path, scan: Path, broken: Path, ve
     assert not TRACES.search(said + written)
 
 
+def spoken(path: Path) -> bytes:
+    """A whole scan whose peer says something in words as well."""
+    with ScanFile(path) as scan:
+        first, *lines = scan.acquisitions()
+        config = configuration(method="cg-sense")
+        said = Text(f"{PLANTED}NAME is in the scanner".encode())
+        return greeting(scan.header.xml, config) + raw(first, said, *lines, Close())
+
+
 def test_a_gadget(scan: Path, broken: Path) -> None:
     logs = ""
     for path in (scan, broken):
         with GadgetProcess("chpnet_gadgets.acquisitions") as gadget:
-            answer = gadget.converse(conversation(path, configuration(method="cg-sense")))
+            answer = gadget.converse(spoken(path))
         logs += answer.log + "".join(answer.errors)
         assert len(answer.images) == (2 if path == scan else 0)
     assert "spiral" in logs
+    assert "says something" in logs
     assert not TRACES.search(logs)
 
 
@@ -112,7 +144,7 @@ def test_servers_pages_metrics_and_summaries(
     with ServerProcess(door, *words, *(["--show-patient"] if asked else [])) as server:
         for path in (scan, broken):
             with server.connect() as sock:
-                answer = exchange(sock, conversation(path, configuration(method="cg-sense")))
+                answer = exchange(sock, spoken(path))
             assert len(answer.images) == (2 if path == scan else 0)
         page = re.search(r"http://127\.0\.0\.1:(\d+)/", "".join(server.log))
         assert page is not None
@@ -125,6 +157,7 @@ def test_servers_pages_metrics_and_summaries(
         _, log = server.stop()
     assert "chpnet" in shown
     assert "spiral" in log
+    assert "says something" in log
     assert not TRACES.search(log)
     assert len(list(summaries.iterdir())) == 2
     if asked:
@@ -153,5 +186,5 @@ def test_send_and_pipe(places: Path, scan: Path, broken: Path) -> None:
 def test_the_traces_are_there_to_be_found(scan: Path) -> None:
     with h5py.File(scan) as file:
         xml = file["dataset/xml"][0].decode()
-    assert len(TRACES.findall(xml)) == 8
+    assert len(TRACES.findall(xml)) == 14
     assert TRACES.search(raw().decode()) is None

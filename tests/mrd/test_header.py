@@ -160,3 +160,13 @@ def test_scanner_header(shared_data):
     assert header.user_parameters["EmbeddedRefLinesE1"] == 48
     assert header.ti_ms == (300.0,)
     assert header.field_strength_t == pytest.approx(2.89362)
+
+
+def test_values_of_the_patient_are_in_no_warning(recwarn):
+    """The package's parser quotes what it can't convert; a birth date as DICOM writes it is such."""
+    subject = (
+        "<subjectInformation><patientBirthdate>19570319</patientBirthdate></subjectInformation>"
+    )
+    xml = header_xml().replace("<measurementInformation>", f"{subject}<measurementInformation>")
+    assert ScanHeader.from_xml(xml).ismrmrd.subjectInformation.patientBirthdate
+    assert [str(w.message) for w in recwarn] == []

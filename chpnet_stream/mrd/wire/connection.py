@@ -338,17 +338,14 @@ class Connection:
 
 
 def tell_text(log: logging.Logger, who: str, text: str) -> None:
-    """Log that somebody said something; what, only where the log is one for debugging.
-
-    Free words of a peer may name a patient.
+    """Log that somebody said something, not what: free words of a peer may name a patient.
 
     Args:
         log: Where to.
         who: Who said it.
         text: The words.
     """
-    log.info("%s says something (%d characters; shown by --debug)", who, len(text))
-    log.debug("%s says: %s", who, text)
+    log.info("%s says something in %d characters", who, len(text))
 
 
 class _HandedOver:
