@@ -163,7 +163,7 @@ def test_scanner_header(shared_data):
 
 
 def test_values_of_the_patient_are_in_no_warning(recwarn):
-    """The package's parser quotes what it can't convert; a birth date as DICOM writes it is such."""
+    """The package quotes what it can't convert: a birth date as DICOM writes it."""
     subject = (
         "<subjectInformation><patientBirthdate>19570319</patientBirthdate></subjectInformation>"
     )
