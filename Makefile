@@ -17,7 +17,7 @@ help:
 	@echo "make bench   measure quality and speed, write docs/tables/"
 	@echo "make soak    hundreds of paced scans through serve and gadget, half an hour"
 	@echo "make hostile 100,000 bad inputs and more, half an hour"
-	@echo "make lock    write requirements.lock: every package with the checksums of its files"
+	@echo "make lock    write requirements.lock and docker/*.lock: packages with their checksums"
 	@echo "make audit   compare it with the known vulnerabilities (needs the network)"
 	@echo "make docs    build what docs/ generates"
 	@echo "make clean   remove .venv, caches and demo/"
@@ -85,6 +85,12 @@ lock: $(STAMP)
 	$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.10 \
 		--extra plots --extra serve --extra mrd2 --extra dicom --generate-hashes --no-annotate \
 		--custom-compile-command "make lock" --output-file requirements.lock
+	printf 'tensorrt-rtx-cu13==1.7.1.116\nonnx>=1.17\n' | $(BIN)/uv pip compile - --quiet \
+		--python-version 3.11 --constraint requirements.lock --generate-hashes --no-annotate \
+		--custom-compile-command "make lock" --output-file docker/tensorrt-rtx.lock
+	printf 'hatchling>=1.26\n' | $(BIN)/uv pip compile - --quiet \
+		--python-version 3.11 --constraint requirements.lock --generate-hashes --no-annotate \
+		--custom-compile-command "make lock" --output-file docker/build.lock
 
 audit: $(STAMP)
 	$(BIN)/uv tool run pip-audit --requirement requirements.lock --require-hashes --disable-pip

@@ -126,7 +126,7 @@ class MrdScan(Scan):
             super().run()
         else:
             self.connection.close()
-            logger.info("%s: asked for the version", self.name)
+            logger.debug("%s: asked for the version", self.name)  # health checks, twice a minute
 
     def ask(self, text: str) -> ReconstructionOptions:
         """Options behind the JSON parameters of a TEXT message.

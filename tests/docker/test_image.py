@@ -78,6 +78,16 @@ def test_a_gpu_gets_cuda_and_tensorrt() -> None:
     assert f"tensorrt-rtx-cu13=={pinned[1]}" in found
 
 
+def test_the_lock_files_agree() -> None:
+    """A package that two of them have is the same in both."""
+    ours = set(re.findall(r"(?m)^([\w.-]+)==(\S+)", LOCK))
+    for other in ("tensorrt-rtx.lock", "build.lock"):
+        text = (DOCKER / other).read_text(encoding="utf-8")
+        found = re.findall(r"(?m)^([\w.-]+)==(\S+)", text)
+        assert len(found) > 3
+        assert [pair for pair in found if pair[0] in dict(ours) and pair not in ours] == []
+
+
 def test_what_can_not_be_locked_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "requirements.lock"
     other.write_text(re.sub(r"(?m)^torch==\S+", "torch==9.9.9", LOCK), encoding="utf-8")
