@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from chpnet_stream.errors import ChpnetError
 from tests.hostile.mutation import BYTES, XML, Change
@@ -32,7 +33,7 @@ class Target:
         take: Gives the bytes to it.
         seeds: Good inputs.
         changes: What is done to them.
-        weight: How many of a hundred inputs it gets.
+        weight: Its share of the inputs.
     """
 
     name: str
@@ -93,6 +94,89 @@ def streams() -> tuple[bytes, ...]:
     )
 
 
+def recon_scans() -> Sequence[bytes]:
+    """One of recon data, as Gadgetron gathers them."""
+    from chpnet_stream.mrd.header import ScanHeader
+    from chpnet_stream.mrd.wire.messages import Close
+    from tests.gadgets.accumulate import buckets, buffers
+    from tests.gadgets.peers import greeting, messages_in, raw
+
+    messages = messages_in(small_conversations()[0])
+    header = next(m.raw for m in messages if type(m).__name__ == "Header")
+    lines = [m for m in messages if type(m).__name__ == "Acquisition"]
+    encoding = ScanHeader.from_xml(header).encodings[0]
+    recon = [data for bucket in buckets(lines) for data in buffers(bucket, encoding)]
+    return [greeting(header, RSS) + raw(*recon, Close())]
+
+
+def image_scans() -> Sequence[bytes]:
+    """Images to be made finer, of three types."""
+    import ismrmrd
+    import numpy as np
+
+    from chpnet_stream.mrd.wire.messages import Close
+    from tests.gadgets.peers import greeting, raw
+    from tests.scan.building import header_xml
+
+    images = []
+    for kind in ("f4", "u2", "c8"):
+        pixels = np.outer(np.arange(8), np.arange(6)).astype(kind)
+        images.append(ismrmrd.Image.from_array(pixels, transpose=False))
+        images[-1].meta = ismrmrd.Meta({"ImageComments": "a"})
+    return [greeting(header_xml().encode()) + raw(*images, Close())]
+
+
+def take_mrd2(data: bytes) -> str:
+    """An MRD v2 stream, read to its end."""
+    from chpnet_stream.mrd.v2.reader import Mrd2Reader
+    from chpnet_stream.mrd.wire.byte_stream import BytesStream
+
+    reader = Mrd2Reader(BytesStream(data))
+    while reader.read() is not None:
+        pass
+    return "read"
+
+
+@cache
+def mrd2_streams() -> tuple[bytes, ...]:
+    """Scans as MRD v2."""
+    from chpnet_stream.mrd.v2.writer import Mrd2Writer
+    from chpnet_stream.mrd.wire.byte_stream import BytesStream
+    from tests.gadgets.peers import messages_in
+
+    made = []
+    for data in plain_scans():
+        stream = BytesStream()
+        writer = Mrd2Writer(stream)
+        for message in messages_in(data):
+            if type(message).__name__ != "Config":
+                writer.write(message)
+        made.append(bytes(stream.written))
+    return tuple(made)
+
+
+def take_parameters(data: bytes) -> str:
+    """What an MRD client asks for: a name, JSON, or a chain."""
+    from chpnet_stream.configurations import Configurations
+    from chpnet_stream.options import ReconstructionOptions
+
+    asked = Configurations().of_message(data)
+    ReconstructionOptions.from_properties(dict(asked.properties))
+    return "read"
+
+
+def parameters() -> Sequence[bytes]:
+    """One of each."""
+    from chpnet_stream.schema import SETTINGS
+
+    values = {s.name: s.written for s in SETTINGS.values()}
+    return [
+        b"Generic_Cartesian_Grappa.xml",
+        json.dumps({"parameters": {"config": "cg-sense", **values}}).encode(),
+        *chains(),
+    ]
+
+
 def take_messages(data: bytes) -> str:
     """Read messages to the end."""
     from chpnet_stream.mrd.wire.byte_stream import BytesStream
@@ -114,8 +198,9 @@ def scan_of(kind: str) -> Callable[[bytes], str]:
 
         stream = BytesStream(data)
         failed: ChpnetError | None = None
+        defaults = {"method": "rss"}
         try:
-            Scan(Connection(stream), kind, defaults={"method": "rss"}).run()  # type: ignore[arg-type]
+            Scan(Connection(stream), kind, engines(), defaults).run()  # type: ignore[arg-type]
         except ChpnetError as error:
             failed = error
         _judge_answer(bytes(stream.written), failed)
@@ -124,6 +209,14 @@ def scan_of(kind: str) -> Callable[[bytes], str]:
         return "reconstructed"
 
     return take
+
+
+@cache
+def engines() -> Any:
+    """Networks, loaded once."""
+    from chpnet_stream.streaming.engine_pool import EnginePool
+
+    return EnginePool()
 
 
 def _judge_answer(written: bytes, failed: ChpnetError | None) -> None:
@@ -292,5 +385,9 @@ TARGETS = (
     Target("card", "a model card", take_card, cards, BYTES, 5),
     Target("recipe", "a training recipe", take_recipe, recipes, BYTES, 3),
     Target("file", "an ISMRMRD file", take_file, files, BYTES, 5),
+    Target("recon", "a scan, recon data", scan_of("buffers"), recon_scans, BYTES, 2),
+    Target("images", "images to be made finer", scan_of("images"), image_scans, BYTES, 2),
+    Target("mrd2", "an MRD v2 stream", take_mrd2, mrd2_streams, BYTES, 4),
+    Target("parameters", "what a client asks for", take_parameters, parameters, BYTES + XML, 2),
 )
-"""All of them; the weights add up to a hundred."""
+"""All of them; of so many inputs as their weights add up to, each gets its weight."""

@@ -12,7 +12,7 @@ from chpnet_stream.mrd.v2.header import header_to_xml
 from chpnet_stream.mrd.v2.items import item_to_v1
 from chpnet_stream.mrd.v2.package import require_mrd
 from chpnet_stream.mrd.wire import messages
-from chpnet_stream.mrd.wire.byte_reader import ByteReader
+from chpnet_stream.mrd.wire.byte_reader import PIECE_BYTES, ByteReader
 from chpnet_stream.mrd.wire.byte_stream import ByteStream
 from chpnet_stream.mrd.wire.limits import WireLimits
 
@@ -148,14 +148,21 @@ def _live_input(source: ByteReader) -> Any:
                 self._last_read_count += count
 
         def read_view(self, count: int) -> memoryview:
-            source.begin("an item of an MRD v2 stream", source.limits.item_bytes)
-            source.check(count)
+            if count > PIECE_BYTES:
+                return memoryview(self.read_bytearray(count))
+            self._check(count)
             return super().read_view(count)
 
         def read_bytearray(self, count: int) -> bytearray:
+            self._check(count)
+            data = super().read_bytearray(min(count, PIECE_BYTES))
+            while (done := len(data)) < count:  # memory is taken as the bytes come
+                data += super().read_bytearray(min(count - done, done))
+            return data
+
+        def _check(self, count: int) -> None:
             source.begin("an item of an MRD v2 stream", source.limits.item_bytes)
             source.check(count)
-            return super().read_bytearray(count)
 
     return LiveInput(_Whole(source), buffer_size=BUFFER_BYTES)
 

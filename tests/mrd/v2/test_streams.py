@@ -3,6 +3,7 @@
 import io
 import os
 import threading
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from chpnet_stream.errors import (
 )
 from chpnet_stream.mrd.files import ScanFile
 from chpnet_stream.mrd.v2 import package
-from chpnet_stream.mrd.v2.reader import Mrd2Reader
+from chpnet_stream.mrd.v2.reader import Mrd2Reader, _live_input
 from chpnet_stream.mrd.v2.writer import Mrd2Writer
+from chpnet_stream.mrd.wire.byte_reader import ByteReader
 from chpnet_stream.mrd.wire.byte_stream import BytesStream, PipeStream
 from chpnet_stream.mrd.wire.connection import Connection
 from chpnet_stream.mrd.wire.limits import WireLimits
@@ -190,6 +192,23 @@ def test_damaged_streams_are_refused(scan: Path, byte: int) -> None:
 def test_nobody_takes_more_memory_than_allowed(scan: Path) -> None:
     with pytest.raises(ProtocolError, match="expected at most 100"):
         read(written(*items_of(scan)), limits=WireLimits(item_bytes=100))
+
+
+@pytest.mark.parametrize("take", ["read_view", "read_bytearray"])
+def test_promises_cost_no_memory_before_they_come(take: str) -> None:
+    data = np.random.default_rng(1).bytes(3 * 2**20 + 5)
+    whole = _live_input(ByteReader(BytesStream(data, 100_000)))
+    assert bytes(whole.read_view(3)) == data[:3]
+    assert bytes(getattr(whole, take)(len(data) - 5)) == data[3:-2]
+    broken = _live_input(ByteReader(BytesStream(data)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(EOFError):
+            getattr(broken, take)(2**30)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 8 * len(data)
 
 
 def test_what_v2_has_no_word_for() -> None:
