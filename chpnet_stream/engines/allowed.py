@@ -124,7 +124,9 @@ def _nearest(engine: str, precision: str, target: str) -> str:
         others = sorted(row.targets, key=lambda name: abs(_number(name) - _number(target)))
         found = [f"--target {others[0]}" if others[0].startswith("sm_") else others[0]]
     else:
-        found = [f"precision {name}" for name in precisions_of(engine, target)[-1:]]
+        there = precisions_of(engine, target)  # int8 costs quality: nobody is sent there
+        better = [name for name in there if name != "int8"] or there
+        found = [f"precision {name}" for name in better[-1:]]
     found += [
         f"engine {other.engine}"
         for other in ALLOWED

@@ -140,7 +140,7 @@ def _with_plans(name: str, model: Model, device: torch.device, precision: str) -
     if other is None:
         other = _on_cpu(model, "fp32")
     other.name = f"{other.name} (instead of {name})"
-    logger.warning("%s; %s is used instead", reason, other.name)
+    logger.warning("%s; %s is used", reason, other.name)
     return other
 
 

@@ -56,7 +56,8 @@ class Model:
         if not sums and precision != "fp32":
             raise ModelError(
                 f"{self.card.name}: expected ONNX graphs of precision {precision}, found none in "
-                f"the card; make them by `chpnet-train compile --precision {precision}`"
+                f"the card; make them by `chpnet-train compile --precision {precision}`, on the "
+                "machine of the GPU"
             )
         paths = [self.onnx(i, precision) for i in range(len(sums))]
         return [(p.name, check_file(p, s)) for p, s in zip(paths, sums, strict=True)]

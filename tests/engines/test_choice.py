@@ -78,7 +78,7 @@ def test_a_name_is_taken_at_its_word(tiny_model):
 @pytest.mark.parametrize(
     ("engine", "precision", "says"),
     [
-        ("onnx", "fp16", "onnx has no fp16 on cpu: CPUs convert .*; expected precision int8"),
+        ("onnx", "fp16", "onnx has no fp16 on cpu: CPUs convert .*; expected precision fp32"),
         (
             "pytorch",
             "int8",
