@@ -34,7 +34,7 @@ NAMES = (
     "mrd2",
     "parameters",
 )
-"""All but files (HDF5's own library can't be seen from here) and images (the network takes long)."""
+"""All but files, whose library can't be seen from here, and images, which wait for the network."""
 
 LONGEST = 60_000
 
