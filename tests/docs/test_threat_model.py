@@ -3,9 +3,12 @@
 import re
 from pathlib import Path
 
+from chpnet_stream import plain_xml
 from chpnet_stream.cli.cmd_serve import command
+from chpnet_stream.dashboard import patience
 from chpnet_stream.mrd import header, header_xml
 from chpnet_stream.mrd.wire.limits import WireLimits
+from chpnet_stream.scan.coil_count import MOST_COILS
 from chpnet_stream.scan.slices import SliceAssembler
 from chpnet_stream.streaming.inbox import INBOX_BYTES
 
@@ -42,6 +45,13 @@ def test_limits() -> None:
     assert limit("one slice of k-space") == defaults["max_slice_bytes"]
     assert limit("slices open at a time") == defaults["max_open_bytes"]
     assert f"| {defaults['max_open']}, or " in PAGE
+
+
+def test_further_limits() -> None:
+    assert f"| {MOST_COILS:,} | `scan.coil_count.MOST_COILS` |" in PAGE
+    assert f"| {plain_xml.DEEPEST} | `plain_xml.DEEPEST` |" in PAGE
+    told = f"| {patience.MOST_OPEN}, {patience.REQUEST_SECONDS:g} s | `dashboard.patience` |"
+    assert told in PAGE
 
 
 def test_options_of_servers() -> None:
