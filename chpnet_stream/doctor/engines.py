@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from importlib.util import find_spec
 from typing import IO, Any
 
 from chpnet_stream.doctor.finding import Finding
+from chpnet_stream.doctor.run import answer_of
 from chpnet_stream.engines.allowed import PLAN_ENGINES
 
 MODULE = "chpnet_stream.doctor.engine_probe"
@@ -126,7 +128,23 @@ def _torch(told: dict[str, Any]) -> Iterator[Finding]:
         advice = "" if level == "ok" else "end what else uses the GPU"
         yield Finding("engines", "GPU", level, f"{found} free", advice)  # type: ignore[arg-type]
     if not told["gpus"]:
-        yield Finding("engines", "GPU", "info", "PyTorch finds none: networks run on the CPU")
+        yield _no_gpu(told)
+
+
+def _no_gpu(told: dict[str, Any]) -> Finding:
+    """PyTorch finds no GPU: there is none, or it can't use the one that is there."""
+    found = "PyTorch finds none: networks run on the CPU"
+    program = shutil.which("nvidia-smi")
+    status, text = answer_of([program, "--list-gpus"]) if program else (None, "")
+    names = [line.partition(" (UUID")[0] for line in text.splitlines() if line.startswith("GPU ")]
+    if status != 0 or not names:
+        return Finding("engines", "GPU", "info", found)
+    advice = (
+        "install a PyTorch with CUDA (this one has none): pip install --force-reinstall torch"
+        if told["cuda"] is None
+        else f"update the NVIDIA driver to one for CUDA {told['cuda']}; see CUDA_VISIBLE_DEVICES"
+    )
+    return Finding("engines", "GPU", "warn", f"{found}, but there is {'; '.join(names)}", advice)
 
 
 def _engine(name: str, record: dict[str, Any], matrix: int) -> Finding:

@@ -1,6 +1,7 @@
 """Dry runs in a process of their own; one that hangs or dies is told, and the others go on."""
 
 import time
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +47,25 @@ def test_a_package_that_is_missing_is_told_with_its_remedy(
     monkeypatch.setattr(module, "PACKAGES", {"openvino": ("no_such_package", "remedy")})
     (found,) = engine_findings("m", 64, 20, ["openvino"])
     assert (found.level, found.advice) == ("info", "if wanted: pip install 'remedy'")
+
+
+@pytest.mark.parametrize(
+    ("cuda", "advice"), [(None, "a PyTorch with CUDA (this one has none)"), ("13.0", "driver to")]
+)
+def test_a_gpu_that_pytorch_can_not_use_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cuda: str | None, advice: str
+) -> None:
+    told = {"version": "2.13.0", "threads": 2, "cuda": cuda, "gpus": []}
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (_, found) = module._torch(told)
+    assert (found.level, found.advice) == ("info", "")
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA A100 (UUID: GPU-1-2)'\n", encoding="utf-8")
+    program.chmod(0o755)
+    (_, found) = module._torch(told)
+    assert found.level == "warn"
+    assert found.found.endswith("but there is GPU 0: NVIDIA A100")
+    assert advice in found.advice
 
 
 def test_every_engine_is_looked_at() -> None:
