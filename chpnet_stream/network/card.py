@@ -89,7 +89,7 @@ class ModelCard(BaseModel):
     onnx_sha256: tuple[str, ...]
     parameters: int
     gmac_320: float
-    start_iterations: int = Field(ge=1)
+    start_iterations: int = Field(ge=1, le=1000)
     start_regularization: float = Field(ge=0)
     noise_factor: float = Field(1.0, gt=0)
     data: tuple[TrainingData, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,7 +11,10 @@ Measured = Literal["blocks", "centre"]
 
 
 class StudentConfig(BaseModel):
-    """Architecture of a student, as it stands in a model card."""
+    """Architecture of a student, as it stands in a model card.
+
+    Bounds are far beyond what is of use: a damaged card must not take all memory, or all day.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -21,14 +24,19 @@ class StudentConfig(BaseModel):
     task: Literal["kspace", "superres"] = Field(
         "kspace", description="parallel imaging, or magnitude images of too few pixels"
     )
-    widths: tuple[int, ...] = Field(
-        (32, 64, 96), min_length=2, description="channels of every level, finest first"
+    widths: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field(
+        (32, 64, 96),
+        min_length=2,
+        max_length=8,
+        description="channels of every level, finest first",
     )
-    blocks: int = Field(1, ge=1, description="residual blocks at each level")
-    iterations: int = Field(3, ge=1, description="unrolled iterations")
-    unshuffle: int = Field(2, ge=1, description="pixels along each axis folded into channels")
+    blocks: int = Field(1, ge=1, le=64, description="residual blocks at each level")
+    iterations: int = Field(3, ge=1, le=100, description="unrolled iterations")
+    unshuffle: int = Field(
+        2, ge=1, le=16, description="pixels along each axis folded into channels"
+    )
     cg_steps: int = Field(
-        3, ge=1, description="conjugate-gradient steps of an iteration (chpnet-rt)"
+        3, ge=1, le=100, description="conjugate-gradient steps of an iteration (chpnet-rt)"
     )
     up_kernel: Literal[1, 3] = Field(1, description="kernel of the sub-pixel convolutions")
 

@@ -104,6 +104,33 @@ def test_weights_of_another_architecture_are_refused(card, student, quoted):
         load_student(find_model(card))
 
 
+@pytest.mark.parametrize(
+    "student",
+    [
+        {"widths": [10**6, 10**6]},
+        {"widths": [-4, 8]},
+        {"widths": 20 * [8]},
+        {"iterations": 10**6},
+        {"blocks": 10**6},
+        {"unshuffle": 10**3},
+        {"cg_steps": 10**9},
+    ],
+    ids=str,
+)
+def test_networks_that_no_machine_holds_are_refused(card, student):
+    """Before anything is built of them."""
+    content = json.loads(card.read_text())
+    edit(card, student=content["student"] | student)
+    with pytest.raises(ModelError, match="expected a model card of format 1"):
+        find_model(card)
+
+
+def test_a_start_that_takes_all_day_is_refused(card):
+    edit(card, start_iterations=10**9)
+    with pytest.raises(ModelError, match="expected a model card of format 1"):
+        find_model(card)
+
+
 def test_what_is_no_safetensors_file_is_refused(card):
     import hashlib
 
