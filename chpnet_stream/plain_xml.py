@@ -15,7 +15,7 @@ class PlainXmlError(ValueError):
 class _Plain(ET.TreeBuilder):
     depth = 0
 
-    def start(self, tag: str, attributes: dict[str, str]) -> ET.Element:  # type: ignore[override]
+    def start(self, tag: str, attributes: dict[str, str]) -> ET.Element:
         """Called where an element begins."""
         self.depth += 1
         if self.depth > DEEPEST:
