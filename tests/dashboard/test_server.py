@@ -1,6 +1,5 @@
 """The live view's server: events, pictures, its end, and a port that is taken."""
 
-import contextlib
 import json
 import socket
 import threading
