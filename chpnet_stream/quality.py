@@ -89,7 +89,7 @@ class Quality:
     mark: str = ""
 
 
-def residual(image: Tensor, adjoint: Tensor, seen: float, data_energy: float) -> float:
+def residual(image: Tensor, adjoint: Tensor, seen: Tensor, data_energy: float) -> float:
     """Relative data-consistency residual ``|A x - y| / |y|``, without y itself.
 
     ``|A x - y|^2 = |A x|^2 - 2 Re <x, A* y> + |y|^2``, summed in double precision.
@@ -97,13 +97,17 @@ def residual(image: Tensor, adjoint: Tensor, seen: float, data_energy: float) ->
     Args:
         image: x, complex `... y x` or `... x y`.
         adjoint: A* y, complex, like the image.
-        seen: ``|A x|^2``.
+        seen: ``|A x|^2``, one number.
         data_energy: ``|y|^2``.
 
     Returns:
         The residual; NaN if the image is not finite, zero if there are no data.
     """
-    gap = seen - 2 * _dot(image, adjoint) + data_energy
+    return _residual(float(seen), float(_dot(image, adjoint)), data_energy)
+
+
+def _residual(seen: float, told: float, data_energy: float) -> float:
+    gap = seen - 2 * told + data_energy
     if math.isnan(gap):
         return math.nan
     return math.sqrt(max(gap, 0.0) / data_energy) if data_energy > 0 else 0.0
@@ -114,7 +118,7 @@ def check(
     baseline: Tensor,
     adjoint: Tensor,
     normal_image: Tensor,
-    baseline_residual: float,
+    seen_baseline: Tensor,
     data_energy: float,
     noise: Noise,
     limits: GateLimits | None = None,
@@ -126,7 +130,7 @@ def check(
         baseline: CG-SENSE's.
         adjoint: A* y.
         normal_image: A* A of the network's image.
-        baseline_residual: `residual` of CG-SENSE's image.
+        seen_baseline: ``|A x|^2`` of CG-SENSE's image, one number.
         data_energy: ``|y|^2``.
         noise: What is known of the noise.
         limits: The model's; by default those for models whose card has none.
@@ -135,10 +139,12 @@ def check(
         The findings; `problem` is None where the image may go out.
     """
     limits = limits or GateLimits()
-    if not bool(torch.view_as_real(image).isfinite().all()):
+    sums = _Sums.of(image, baseline, adjoint, normal_image, seen_baseline)
+    usual = _residual(sums.seen_baseline, sums.told_baseline, data_energy)
+    if not sums.finite:
         detail = "the network's image has NaN or infinite pixels"
-        return Quality(math.nan, baseline_residual, math.nan, problem="not finite", detail=detail)
-    found = _measure(image, baseline, adjoint, normal_image, data_energy, noise, baseline_residual)
+        return Quality(math.nan, usual, math.nan, problem="not finite", detail=detail)
+    found = _measure(sums, image, data_energy, noise, usual)
     problem, detail = problem_of(found, limits)
     mark = ""
     if not found.inconsistency <= limits.inconsistency:
@@ -151,37 +157,92 @@ def check(
     return Quality(**values)
 
 
-def _measure(
-    image: Tensor,
-    baseline: Tensor,
-    adjoint: Tensor,
-    normal_image: Tensor,
-    data_energy: float,
-    noise: Noise,
-    usual: float,
-) -> Quality:
+@dataclass(frozen=True)
+class _Sums:
+    """All that is asked of the images, fetched at once: a GPU is waited for one time."""
+
+    finite: bool
+    seen: float
+    """``|A x|^2``"""
+    told: float
+    """``Re <x, A* y>``"""
+    energy: float
+    baseline_energy: float
+    seen_baseline: float
+    told_baseline: float
+    pixels: int
+    """Of the object: CG-SENSE's image is zero where the maps are."""
+    block: float
+    """Most energy of A* (A x - y) in a pixel, as the mean over a block."""
+    change: tuple[float, ...]
+    """Energy of the change of CG-SENSE's image by bands of spatial frequency (`BANDS`)."""
+    signal: tuple[float, ...]
+    """The same of CG-SENSE's image."""
+
+    @classmethod
+    def of(
+        cls,
+        image: Tensor,
+        baseline: Tensor,
+        adjoint: Tensor,
+        normal_image: Tensor,
+        seen_baseline: Tensor,
+    ) -> _Sums:
+        numbers = (
+            torch.view_as_real(image).isfinite().all(),
+            _dot(image, normal_image),
+            _dot(image, adjoint),
+            _dot(image, image),
+            _dot(baseline, baseline),
+            seen_baseline,
+            _dot(baseline, adjoint),
+            baseline.count_nonzero(),
+            _largest_block(normal_image - adjoint),
+        )
+        one = torch.stack([number.double() for number in numbers])
+        bands, _ = _bands(*image.shape, image.device)
+        spectra = torch.fft.fft2(torch.stack((image - baseline, baseline)), norm="ortho")
+        found = _power(spectra).flatten(1).to(bands.dtype) @ bands
+        values = torch.cat((one, found.flatten().double())).tolist()
+        finite, seen, told, energy, reference, first_seen, first_told, pixels, block = values[:9]
+        change = values[9:]
+        return cls(
+            finite=bool(finite),
+            seen=seen,
+            told=told,
+            energy=energy,
+            baseline_energy=reference,
+            seen_baseline=first_seen,
+            told_baseline=first_told,
+            pixels=int(pixels),
+            block=block,
+            change=tuple(change[: len(change) // 2]),
+            signal=tuple(change[len(change) // 2 :]),
+        )
+
+
+def _measure(sums: _Sums, image: Tensor, data_energy: float, noise: Noise, usual: float) -> Quality:
     """All numbers."""
-    gap = normal_image - adjoint
-    seen = _dot(image, normal_image)  # |A x|^2
-    told = _dot(image, adjoint)
-    energy, reference = _dot(image, image), _dot(baseline, baseline)
+    seen, told, energy, reference = sums.seen, sums.told, sums.energy, sums.baseline_energy
     ratio = energy / reference if reference > 0 else (1.0 if energy == 0 else math.inf)
     missed = max(seen - 2 * told + data_energy, 0.0)
     found = math.sqrt(missed / data_energy) if data_energy > 0 else 0.0
-    pixels = int(baseline.count_nonzero())  # CG-SENSE's image is zero where the maps are
-    freedom = min(noise.samples, pixels) * noise.variance
+    freedom = min(noise.samples, sums.pixels) * noise.variance
     allowed = freedom + MODEL_ERROR**2 * data_energy
     further = max(missed - usual**2 * data_energy, 0.0)
     mend = (told / seen - 1) ** 2 * seen if seen > 0 else data_energy
     expected = noise.energy + MODEL_ERROR**2 * data_energy
+    # Ringing and errors of the maps spread: what is allowed is the same all over the image.
+    model = MODEL_ERROR**2 * energy / image.numel()
     return Quality(
         found,
         usual,
         ratio,
         misfit=_root(further, allowed),
         brightness=_root(mend, allowed),
-        local=_largest_block(gap, energy, noise),
-        change=_change(image - baseline, baseline, noise, pixels),
+        # For the true image A* (A x - y) is A* of the noise, of this variance in every pixel.
+        local=_root(sums.block, noise.variance * noise.share + model),
+        change=_change(sums, image, noise),
         inconsistency=_root(usual**2 * data_energy, expected),
         overstated=_root(max(noise.energy - freedom, 0.0), usual**2 * data_energy),
     )
@@ -226,10 +287,10 @@ def _range(band: int) -> str:
     return f"{low:g} to {high:g}" if math.isfinite(high) else f"more than {low:g}"
 
 
-def _dot(a: Tensor, b: Tensor) -> float:
+def _dot(a: Tensor, b: Tensor) -> Tensor:
     """Real part of an inner product, in double precision."""
     a, b = (torch.view_as_real(v.resolve_conj()) for v in (a, b))
-    return float((a * b).double().sum())
+    return (a * b).double().sum()
 
 
 def _root(energy: float, allowed: float) -> float:
@@ -243,31 +304,23 @@ def _power(image: Tensor) -> Tensor:
     return torch.view_as_real(image.resolve_conj()).square().sum(-1)
 
 
-def _largest_block(gap: Tensor, energy: float, noise: Noise) -> float:
-    """Energy of A* (A x - y) in the block where it is largest beside what is expected there.
-
-    For the true image it is A* of the noise, of variance ``s share`` in every pixel.
-    """
+def _largest_block(gap: Tensor) -> Tensor:
+    """Energy of A* (A x - y) in the block of pixels where it is largest, as a mean."""
     block = min(BLOCK, *gap.shape[-2:])
-    missed = functional.avg_pool2d(_power(gap)[None], block, max(block // 2, 1))
-    # Ringing and errors of the maps spread: what is allowed is the same all over the image.
-    model = MODEL_ERROR**2 * energy / gap.numel()
-    return _root(float(missed.max()), noise.variance * noise.share + model)
+    return functional.avg_pool2d(_power(gap)[None], block, max(block // 2, 1)).max()
 
 
-def _change(change: Tensor, baseline: Tensor, noise: Noise, pixels: int) -> tuple[float, ...]:
+def _change(sums: _Sums, image: Tensor, noise: Noise) -> tuple[float, ...]:
     """Change by bands of spatial frequency, beside the noise of CG-SENSE's image and its signal.
 
     With a geometry factor of one that noise has the variance ``s / share`` in every pixel of the
     object, and is white.
     """
-    bands, counts = _bands(*change.shape, change.device)
-    spectra = torch.fft.fft2(torch.stack((change, baseline)), norm="ortho")
-    found, signal = (_power(spectra).flatten(1).to(bands.dtype) @ bands).tolist()
-    white = noise.variance / max(noise.share, 1e-6) * pixels / change.numel()
+    _, counts = _bands(*image.shape, image.device)
+    white = noise.variance / max(noise.share, 1e-6) * sums.pixels / image.numel()
     return tuple(
         _root(f, white * n + error**2 * s)
-        for f, s, n, error in zip(found, signal, counts, CHANGE_ERRORS, strict=True)
+        for f, s, n, error in zip(sums.change, sums.signal, counts, CHANGE_ERRORS, strict=True)
     )
 
 

@@ -412,7 +412,7 @@ class SliceReconstructor:
             start,
             work.adjoint,
             normal_image,
-            work.residual(start),
+            work.operator.energy(start),
             work.energy,
             work.noise,
             card.gate,

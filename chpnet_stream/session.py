@@ -389,4 +389,5 @@ def _dry_run(engine: Engine, rows: int, columns: int, coils: int, acceleration: 
     image = to_complex(made.to(engine.device, torch.float32))[0]
     seen = operator.normal(image)
     level = Noise(1.0, coils * int(weights.sum()) * columns, float(weights.mean()))
-    check(image, adjoint, adjoint, seen, 0.0, float(adjoint.abs().square().sum()), level)
+    energy = adjoint.abs().square().sum()
+    check(image, adjoint, adjoint, seen, energy, float(energy), level)

@@ -52,8 +52,10 @@ class Case:
         )
 
     def residual(self, image: torch.Tensor) -> float:
-        seen = float(self.operator.forward(image).abs().square().sum())
-        return residual(image, self.adjoint, seen, self.energy)
+        return residual(image, self.adjoint, self.seen(image), self.energy)
+
+    def seen(self, image: torch.Tensor) -> torch.Tensor:
+        return self.operator.forward(image).abs().square().sum()
 
     def check(
         self,
@@ -62,8 +64,8 @@ class Case:
         limits: GateLimits | None = None,
     ) -> Quality:
         base = self.solved() if baseline is None else baseline
-        seen, usual = self.operator.normal(image), self.residual(base)
-        return check(image, base, self.adjoint, seen, usual, self.energy, self.noise, limits)
+        normal, seen = self.operator.normal(image), self.seen(base)
+        return check(image, base, self.adjoint, normal, seen, self.energy, self.noise, limits)
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.3, 1.0, 3.0])
@@ -80,7 +82,7 @@ def test_residual_of_nothing_and_of_nan() -> None:
     case = Case()
     assert case.residual(torch.zeros_like(case.image)) == pytest.approx(1.0)
     assert math.isnan(case.residual(case.image * torch.nan))
-    assert residual(case.image, 0 * case.image, 0.0, 0.0) == 0.0
+    assert residual(case.image, 0 * case.image, torch.tensor(0.0), 0.0) == 0.0
 
 
 @pytest.mark.parametrize("acceleration", [1, 2, 3])

@@ -219,11 +219,11 @@ class ColumnSense:
         images = torch.fft.ifft(torch.view_as_complex(kspace), dim=-1, norm="forward")
         return self._whole(images.mul_(self.conjugate).sum(-3))
 
-    def energy(self, x: Tensor) -> float:
-        """``|A x|^2`` of one image stored as `x y`, in half the time of ``A* A x``."""
+    def energy(self, x: Tensor) -> Tensor:
+        """``|A x|^2`` of one image stored as `x y`, float64, in half the time of ``A* A x``."""
         kspace = torch.fft.fft(self.maps * x[self.first : self.last], dim=-1)
         power = torch.view_as_real(kspace).square().sum((0, 1, 3)).double()  # ky
-        return float((power * self.weights[0, 0, :, 0]).sum())
+        return (power * self.weights[0, 0, :, 0]).sum()
 
     def normal(self, x: Tensor) -> Tensor:
         """A* A x for an image `... y x`."""
