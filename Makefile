@@ -78,7 +78,7 @@ soak: $(STAMP)
 	$(BIN)/python benchmarks/soak.py
 
 hostile: $(STAMP)
-	$(BIN)/python -m tests.hostile.campaign --inputs 135000 --out docs/tables/hostile.md
+	$(BIN)/python -m tests.hostile.campaign --inputs 150000 --out docs/tables/hostile.md
 	$(BIN)/python -m tests.hostile.coverage --seconds 60 --out docs/tables/coverage.md
 
 lock: $(STAMP)

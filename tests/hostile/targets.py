@@ -4,6 +4,7 @@ A target takes bytes and returns how it went, in a word. It may raise `ChpnetErr
 bad input is refused; anything else is a fault.
 """
 
+import io
 import json
 import os
 import tempfile
@@ -363,6 +364,40 @@ def files() -> tuple[bytes, ...]:
         return (path.read_bytes(),)
 
 
+def take_noise(data: bytes) -> str:
+    """A noise covariance of MRD v2."""
+    from chpnet_stream.scan.noise_file import read_noise
+
+    read_noise(_file(data, "noise.bin"))
+    return "read"
+
+
+@cache
+def noises() -> tuple[bytes, ...]:
+    """Noise covariances of 2 and of 16 coils."""
+    import mrd
+    import numpy as np
+
+    made = []
+    for coils in (2, 16):
+        file = io.BytesIO()
+        with mrd.BinaryMrdNoiseCovarianceWriter(file) as writer:
+            writer.write_noise_covariance(
+                mrd.NoiseCovariance(
+                    coil_labels=[
+                        mrd.CoilLabelType(coil_number=n, coil_name=f"coil {n}")
+                        for n in range(coils)
+                    ],
+                    receiver_noise_bandwidth=0.8,
+                    noise_dwell_time_us=5.0,
+                    sample_count=512,
+                    matrix=np.eye(coils, dtype=np.complex64),
+                )
+            )
+        made.append(file.getvalue())
+    return tuple(made)
+
+
 def _file(data: bytes, name: str) -> Path:
     path = _folder() / name
     path.write_bytes(data)
@@ -388,6 +423,7 @@ TARGETS = (
     Target("recon", "a scan, recon data", scan_of("buffers"), recon_scans, BYTES, 2),
     Target("images", "images to be made finer", scan_of("images"), image_scans, BYTES, 2),
     Target("mrd2", "an MRD v2 stream", take_mrd2, mrd2_streams, BYTES, 4),
+    Target("noise", "a noise covariance of MRD v2", take_noise, noises, BYTES, 2),
     Target("parameters", "what a client asks for", take_parameters, parameters, BYTES + XML, 2),
 )
 """All of them; of so many inputs as their weights add up to, each gets its weight."""
