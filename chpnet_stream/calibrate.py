@@ -127,21 +127,21 @@ class CoilCalibration:
     def whitening(self, data: Slice) -> Tensor:
         """Matrix `coils coils` (on the CPU) that gives noise unit variance of a complex sample.
 
-        It is made from the noise scan. Where there is none, one factor for all coils comes from
-        the first slice: coils keep their balance, and with it the image its shading. It stays the
-        same for the whole scan, and so does the scale of the images.
+        It is made from the noise scan. Where there is none that can be used, one factor for all
+        coils comes from the first slice: coils keep their balance, and with it the image its
+        shading. It stays the same for the whole scan, and so does the scale of the images.
 
         Raises:
             InconsistentScanError: If the noise scan has other coils than the slice.
         """
         if self._whitening is None and not self.noise.is_empty:
-            if self.noise.covariance.any():
+            if not self.noise.flaw:
                 dwell = float(data.head.sample_time_us)
                 matrix = self.noise.whitening(dwell, coils=data.kspace.shape[0])
                 self._whitening = torch.from_numpy(matrix)
                 self.noise_source = self.noise.source
             else:
-                logger.warning("the noise scan holds only zeros; going on as if there were none")
+                logger.warning("%s; going on as if there were none", self.noise.flaw)
         if self._whitening is None:
             return self._estimate(data)
         return self._whitening
@@ -195,7 +195,7 @@ class CoilCalibration:
             The maps, as soon as they are made; None where it can't be begun yet: nothing is known
             of the noise before the first slice is complete, or lines are missing.
         """
-        if self._whitening is None and (self.noise.is_empty or not self.noise.covariance.any()):
+        if self._whitening is None and (self.noise.is_empty or self.noise.flaw):
             return None
         if data.kspace.shape[0] == 1:
             return None

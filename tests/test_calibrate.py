@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import h5py
+import ismrmrd
 import numpy as np
 import pytest
 import torch
@@ -271,3 +272,20 @@ def test_maps_that_are_empty_are_none() -> None:
     assert "no coil maps" in (image.result.fallback or "")
     assert "agree nowhere" in (image.result.fallback or "")
     assert image.result.image.max() > 0
+
+
+def test_a_noise_scan_that_is_too_short_is_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One sample gave images of another scale, and nothing said so."""
+    noise, slices = slices_of(simulated(tmp_path, slices=1))
+    short = NoiseScan(noise.noise_bandwidth)
+    line = ismrmrd.Acquisition.from_array(np.full((noise.coils, 1), 1e-3 + 1e-3j, np.complex64))
+    short.add(line)
+    calibration = CoilCalibration(short, CPU)
+    assert calibration.anticipate(slices[0]) is None
+    found = calibration.sensitivities(slices[0]).matrix
+    assert calibration.noise_source == "estimated"
+    assert "the noise scan has 1 samples of" in caplog.text
+    without = CoilCalibration(NoiseScan(), CPU).sensitivities(slices[0]).matrix
+    torch.testing.assert_close(found, without)

@@ -14,6 +14,9 @@ from chpnet_stream.scan.coil_count import check_coils
 DEAD_COIL = 1e-6
 """A coil whose noise variance is below this fraction of the median is called dead."""
 
+LEAST_SAMPLES = 2
+"""Samples for each coil. Fewer say nothing of how noise goes together: whitening blows it up."""
+
 REGULARISATION = 1e-7
 """Smallest eigenvalue kept, as a fraction of the largest, of the normalised covariance."""
 
@@ -35,6 +38,7 @@ class NoiseScan:
         self.dwell_time_us = 0.0
         self.origin = ""
         self._sum: np.ndarray | None = None
+        self._given = False
 
     @classmethod
     def of_covariance(
@@ -69,6 +73,7 @@ class NoiseScan:
         made = cls(noise_bandwidth or DEFAULT_NOISE_BANDWIDTH)
         made.samples, made.dwell_time_us = max(samples, 2), dwell_time_us
         made._sum = matrix * (made.samples - 1)
+        made._given = True
         return made
 
     def adopt(self, other: NoiseScan, origin: str) -> None:
@@ -80,7 +85,7 @@ class NoiseScan:
         """
         self.noise_bandwidth = other.noise_bandwidth
         self.samples, self.dwell_time_us = other.samples, other.dwell_time_us
-        self._sum = other.snapshot()._sum
+        self._sum, self._given = other.snapshot()._sum, other._given
         self.origin = origin
 
     def snapshot(self) -> NoiseScan:
@@ -113,7 +118,7 @@ class NoiseScan:
         dwell = dwell if np.isfinite(dwell) else 0.0
         if self.origin:
             self.noise_bandwidth, self.samples, self._sum = self._own_bandwidth, 0, None
-            self.origin = ""
+            self.origin, self._given = "", False
         if self._sum is None:
             self._sum = np.zeros((noise.shape[0],) * 2, dtype=np.complex128)
             self.dwell_time_us = dwell
@@ -134,6 +139,21 @@ class NoiseScan:
     def is_empty(self) -> bool:
         """True where no noise was measured."""
         return self._sum is None
+
+    @property
+    def flaw(self) -> str:
+        """Why it can't be used, in words; empty where it can, and where nothing was measured."""
+        least = LEAST_SAMPLES * self.coils
+        if self._sum is None:
+            return ""
+        if not self._sum.any():
+            return "the noise scan holds only zeros"
+        if not self._given and self.samples < least:
+            return (
+                f"the noise scan has {self.samples} samples of {self.coils} coils, expected at "
+                f"least {least}"
+            )
+        return ""
 
     @property
     def coils(self) -> int:

@@ -95,6 +95,22 @@ def test_singular_covariance_gives_a_finite_matrix():
     assert np.isfinite(scanned(noise).whitening(5.0)).all()
 
 
+def test_what_is_wrong_with_a_noise_scan_is_said():
+    noise, truth = coloured()
+    assert NoiseScan().flaw == ""
+    assert scanned(noise[:, :10]).flaw == ""
+    few = scanned(noise[:, :9])
+    assert few.flaw == "the noise scan has 9 samples of 5 coils, expected at least 10"
+    assert scanned(0 * noise).flaw == "the noise scan holds only zeros"
+    given = NoiseScan.of_covariance(truth, samples=0, dwell_time_us=5.0)  # somebody else has judged
+    assert given.flaw == ""
+    ours = NoiseScan()
+    ours.adopt(given, "another scan")
+    assert ours.flaw == ""
+    ours.add(acquisition(noise[:, :1]))
+    assert "has 1 samples" in ours.flaw
+
+
 def test_disagreements_are_refused():
     scan = scanned(coloured()[0])
     with pytest.raises(InconsistentScanError, match="noise scan has 5 coils, the imaging data 8"):
