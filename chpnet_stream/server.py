@@ -17,6 +17,7 @@ from chpnet_stream.memory import give_memory_back
 from chpnet_stream.mrd.wire.byte_stream import SocketStream
 from chpnet_stream.mrd.wire.connection import Connection, Peer
 from chpnet_stream.mrd.wire.limits import WireLimits
+from chpnet_stream.size_limits import size_limit
 from chpnet_stream.streaming.engine_pool import EnginePool
 from chpnet_stream.streaming.inbox import INBOX_BYTES
 from chpnet_stream.streaming.observer import Observers
@@ -91,14 +92,16 @@ class ScanServer(ABC):
     ) -> None:
         self.defaults = dict(defaults or {})
         self.engines = engines or EnginePool()
-        self.limits = limits
+        self.limits = limits or WireLimits.configured()
         self.patience = patience
         self.idle = idle
         self.observers = observers
         self.turns = Turns(workers)
         self.scans = 0
         self.failed = 0
-        self._inbox_bytes = min(INBOX_BYTES, WAITING_BYTES // connections)
+        self._inbox_bytes = size_limit(
+            "waiting_bytes", min(INBOX_BYTES, WAITING_BYTES // connections)
+        )
         self._free = threading.Semaphore(connections)
         self._stopping = False  # no Event: its lock can't be taken in a signal handler
         self._threads: set[threading.Thread] = set()

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from chpnet_stream.errors import HeaderError, UnsupportedScanError
+from chpnet_stream.size_limits import VARIABLE, size_limit
 
 DEFAULT_NOISE_BANDWIDTH = 0.793
 """Relative receiver noise bandwidth where the header has none (the value Gadgetron assumes)."""
@@ -89,16 +90,17 @@ class Encoding:
                 f"{where}: trajectory is '{self.trajectory}', expected 'cartesian'; reconstruct it "
                 "with a non-Cartesian or EPI tool, or grid it first"
             )
+        most = size_limit("matrix_samples", LARGEST_MATRIX)
         for name, space in (("encodedSpace", self.encoded), ("reconSpace", self.recon)):
             size = " x ".join(map(str, space.matrix))
             if min(space.matrix) < 1:
                 found.append(
                     f"{where}: {name} matrix is {size}, expected at least 1 in each; fix it"
                 )
-            elif math.prod(space.matrix) > LARGEST_MATRIX:
+            elif math.prod(space.matrix) > most:
                 found.append(
-                    f"{where}: {name} matrix is {size}, expected at most {LARGEST_MATRIX:,} "
-                    "samples in all; fix the header"
+                    f"{where}: {name} matrix is {size}, expected at most {most:,} samples in all; "
+                    f"fix the header, or set {VARIABLE}=matrix_samples=..."
                 )
         needed = ["kspace_encoding_step_1"] + ["kspace_encoding_step_2"] * self.is_3d
         for name in needed:

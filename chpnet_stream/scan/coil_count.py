@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from chpnet_stream.errors import InconsistentScanError
+from chpnet_stream.size_limits import VARIABLE, size_limit
 
 MOST_COILS = 1024
 """Matrices of coils by coils are made of them, of noise as of calibration lines."""
@@ -17,8 +18,9 @@ def check_coils(acquisition: Any) -> None:
         InconsistentScanError: As said.
     """
     coils = len(acquisition.data)
-    if not 1 <= coils <= MOST_COILS:
+    most = size_limit("coils", MOST_COILS)
+    if not 1 <= coils <= most:
         raise InconsistentScanError(
-            f"acquisition {acquisition.scan_counter} has {coils:,} coils, expected 1 to "
-            f"{MOST_COILS:,}; check the conversion, or combine coils before"
+            f"acquisition {acquisition.scan_counter} has {coils:,} coils, expected 1 to {most:,}; "
+            f"check the conversion, combine coils before, or set {VARIABLE}=coils=..."
         )

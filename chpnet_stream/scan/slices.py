@@ -20,6 +20,7 @@ from chpnet_stream.scan.calibration import Calibration, CalibrationStore, Key
 from chpnet_stream.scan.coil_count import check_coils
 from chpnet_stream.scan.completeness import missing_lines, seems_complete
 from chpnet_stream.scan.lines import Grid, Lines, SparseLines
+from chpnet_stream.size_limits import VARIABLE, size_limit
 
 SELF_CALIBRATION = 16
 """Lines on either side of the centre that serve as calibration where none are flagged, at most."""
@@ -27,6 +28,9 @@ SELF_CALIBRATION = 16
 LARGEST_ENERGY = 1e30
 """Sum of the squared samples of a line; behind it, single precision does not hold an image."""
 
+MOST_OPEN = 256
+MOST_OPEN_BYTES = 4 * 2**30
+MOST_SLICE_BYTES = 16 * 2**30
 MOST_LOOKS = 2
 """Snapshots of one slice: where lines come in another order than usual, the work would be in vain.
 """
@@ -135,20 +139,27 @@ class SliceAssembler:
         header: the scan's header.
         max_open: slices that may be open at once; beyond, the oldest is given out incomplete.
         max_open_bytes: the same as a limit of memory (one slice may always be open).
-        max_slice_bytes: a scan whose slices take more than this is refused.
+        max_slice_bytes: a scan whose slices take more than this is refused. These three are
+            those of `CHPNET_LIMITS` by default, else the usual ones.
         calibration_mode: overrides the header's.
     """
 
     def __init__(
         self,
         header: ScanHeader,
-        max_open: int = 256,
-        max_open_bytes: int = 4 * 2**30,
-        max_slice_bytes: int = 16 * 2**30,
+        max_open: int | None = None,
+        max_open_bytes: int | None = None,
+        max_slice_bytes: int | None = None,
         calibration_mode: str | None = None,
     ) -> None:
         header.check()
         self.header = header
+        if max_open is None:
+            max_open = size_limit("open_slices", MOST_OPEN)
+        if max_open_bytes is None:
+            max_open_bytes = size_limit("open_slices_bytes", MOST_OPEN_BYTES)
+        if max_slice_bytes is None:
+            max_slice_bytes = size_limit("slice_bytes", MOST_SLICE_BYTES)
         self.max_open = max(1, max_open)
         self.max_open_bytes = max_open_bytes
         self.max_slice_bytes = max_slice_bytes
@@ -341,7 +352,7 @@ class SliceAssembler:
                 raise UnsupportedScanError(
                     f"a slice of {self.coils} coils with {z} x {y} x {x} samples takes "
                     f"{size / 2**30:.1f} GiB, expected at most {self.max_slice_bytes / 2**30:.1f} "
-                    "GiB; check the header, or use fewer coils"
+                    f"GiB; check the header, use fewer coils, or set {VARIABLE}=slice_bytes=..."
                 )
             self._serial += 1
             slot = self._open[key] = _Open(key, Lines(self.coils, grid.shape), self._serial)

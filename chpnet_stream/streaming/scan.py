@@ -13,6 +13,7 @@ from chpnet_stream.errors import ModelError, PeerGoneError
 from chpnet_stream.loading import load_or_explain
 from chpnet_stream.mrd.wire.connection import Connection
 from chpnet_stream.options import ReconstructionOptions
+from chpnet_stream.size_limits import size_limit
 from chpnet_stream.streaming.current import CURRENT_SCAN
 from chpnet_stream.streaming.engine_pool import EnginePool
 from chpnet_stream.streaming.events import Outcome
@@ -71,7 +72,7 @@ class Scan:
         self.patience = patience
         self.ready = ready
         self.turn = turn
-        self.inbox_bytes = INBOX_BYTES
+        self.inbox_bytes = size_limit("waiting_bytes", INBOX_BYTES)
         self.watch = ScanWatch(self.name, kind, observers)
         self.begun = False
         self.opened = time.monotonic()

@@ -9,7 +9,8 @@ from chpnet_stream.dashboard import patience
 from chpnet_stream.mrd import header, header_xml
 from chpnet_stream.mrd.wire.limits import WireLimits
 from chpnet_stream.scan.coil_count import MOST_COILS
-from chpnet_stream.scan.slices import SliceAssembler
+from chpnet_stream.scan.slices import MOST_OPEN, MOST_OPEN_BYTES, MOST_SLICE_BYTES
+from chpnet_stream.size_limits import NAMES
 from chpnet_stream.streaming.inbox import INBOX_BYTES
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -35,16 +36,11 @@ def test_limits() -> None:
     assert limit("items that wait") == INBOX_BYTES
     assert header.LARGEST_MATRIX == 2**27
     assert "| 2²⁷ | `mrd.header.LARGEST_MATRIX` |" in PAGE
-    defaults = SliceAssembler.__init__.__kwdefaults__ or dict(
-        zip(
-            ("max_open", "max_open_bytes", "max_slice_bytes"),
-            (SliceAssembler.__init__.__defaults__ or ())[:3],
-            strict=True,
-        )
-    )
-    assert limit("one slice of k-space") == defaults["max_slice_bytes"]
-    assert limit("slices open at a time") == defaults["max_open_bytes"]
-    assert f"| {defaults['max_open']}, or " in PAGE
+    assert limit("one slice of k-space") == MOST_SLICE_BYTES
+    assert limit("slices open at a time") == MOST_OPEN_BYTES
+    assert f"| {MOST_OPEN}, or " in PAGE
+    for name in NAMES:
+        assert f"`{name}`" in PAGE
 
 
 def test_further_limits() -> None:

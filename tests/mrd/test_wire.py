@@ -399,7 +399,7 @@ def test_limits_can_be_set() -> None:
     with pytest.raises(ProtocolError, match=r"TEXT \(5\) at byte 6 promises 2000 bytes"):
         read_all(data, limits=WireLimits(text_bytes=10))
     image = written(ismrmrd.Image.from_array(np.zeros((64, 64), np.float32), transpose=False))
-    with pytest.raises(ProtocolError, match="WireLimits"):
+    with pytest.raises(ProtocolError, match="CHPNET_LIMITS"):
         read_all(image, limits=WireLimits(item_bytes=4096))
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from chpnet_stream.errors import ProtocolError
 from chpnet_stream.mrd.wire.byte_reader import ByteReader
 from chpnet_stream.mrd.wire.byte_stream import Part
+from chpnet_stream.size_limits import VARIABLE
 
 T = TypeVar("T")
 UINT64 = struct.Struct("<Q")
@@ -37,7 +38,7 @@ def read_shape(reader: ByteReader) -> tuple[int, ...]:
     if count > reader.limits.dimensions:
         raise ProtocolError(
             f"an array has {count} axes, expected at most {reader.limits.dimensions}; the stream "
-            "is damaged, or needs higher WireLimits"
+            f"is damaged, or needs a higher limit ({VARIABLE}=dimensions=...)"
         )
     shape = tuple(int(n) for n in reader.array("<u8", (count,), "axes"))
     reader.check(math.prod(n for n in shape if n), "values")  # also where another axis is empty

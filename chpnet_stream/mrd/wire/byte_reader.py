@@ -11,6 +11,7 @@ import numpy as np
 from chpnet_stream.errors import PeerGoneError, ProtocolError
 from chpnet_stream.mrd.wire.byte_stream import ByteStream
 from chpnet_stream.mrd.wire.limits import WireLimits
+from chpnet_stream.size_limits import VARIABLE
 
 BUFFER_BYTES = 2**16
 PIECE_BYTES = 2**20
@@ -27,7 +28,7 @@ class ByteReader:
 
     def __init__(self, stream: ByteStream, limits: WireLimits | None = None) -> None:
         self.stream = stream
-        self.limits = limits or WireLimits()
+        self.limits = limits or WireLimits.configured()
         self.position = 0
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
         self._ready = self._buffer[:0]
@@ -58,7 +59,7 @@ class ByteReader:
         if size > self._budget:
             raise ProtocolError(
                 f"{self._what} at byte {self.position} promises {size} bytes of {of}, expected at "
-                f"most {self._budget}; the stream is damaged, or needs higher WireLimits"
+                f"most {self._budget}; the stream is damaged, or needs higher limits ({VARIABLE})"
             )
 
     def at_end(self) -> bool:

@@ -15,6 +15,7 @@ from chpnet_stream.errors import ProtocolError
 from chpnet_stream.mrd.wire.arrays import samples_part
 from chpnet_stream.mrd.wire.byte_reader import ByteReader
 from chpnet_stream.mrd.wire.byte_stream import Part
+from chpnet_stream.size_limits import VARIABLE
 
 IMAGE_HEADER_BYTES = ctypes.sizeof(ImageHeader)
 UINT64 = struct.Struct("<Q")
@@ -80,7 +81,8 @@ def read_image(reader: ByteReader) -> WireImage:
     if size > reader.limits.meta_bytes:
         raise ProtocolError(
             f"an image promises {size} bytes of meta, expected at most "
-            f"{reader.limits.meta_bytes}; the stream is damaged, or needs higher WireLimits"
+            f"{reader.limits.meta_bytes}; the stream is damaged, or needs a higher limit "
+            f"({VARIABLE}=meta_bytes=...)"
         )
     attributes = bytes(reader.bytes(size, "meta"))
     x, y, z = head.matrix_size

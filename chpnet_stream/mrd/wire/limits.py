@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from chpnet_stream.size_limits import WIRE, configured_limits
+
 
 @dataclass(frozen=True)
 class WireLimits:
@@ -29,3 +31,12 @@ class WireLimits:
     item_bytes: int = 2**30
     collection_bytes: int = 4 * 2**30
     dimensions: int = 16
+
+    @classmethod
+    def configured(cls) -> WireLimits:
+        """The limits of this process: the usual ones, as `CHPNET_LIMITS` changes them.
+
+        Raises:
+            ConfigurationError: The variable can't be understood.
+        """
+        return cls(**{name: n for name, n in configured_limits().items() if name in WIRE})
