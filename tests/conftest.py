@@ -6,16 +6,18 @@ skipped, with the reason, where these are absent.
 """
 
 import functools
+import logging
 import os
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from chpnet_stream.cli.errors import traceback_logger
 from chpnet_stream.simulation.scan import simulate_scan
 from tests.helpers import small_options
 
@@ -31,6 +33,21 @@ def seeds() -> None:
     random.seed(0)
     np.random.seed(0)  # third-party code may draw from the global generator
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """Commands set up logging for a process of their own: put it back for the other tests."""
+    loggers = [logging.getLogger(name) for name in ("chpnet_stream", "chpnet_training")]
+    loggers.append(traceback_logger)
+    before = [(list(log.handlers), log.level, log.propagate) for log in loggers]
+    yield
+    for log, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        for handler in log.handlers:
+            if handler not in handlers:
+                handler.close()
+        log.handlers, log.propagate = handlers, propagate
+        log.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -20,8 +20,9 @@ from tests.helpers import no_file_larger_than
 SIZE = 1 << 20
 
 HALVES = """
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let background jobs ignore it
 from chpnet_stream.whole_file import whole_file
 path, letter, size = Path(sys.argv[1]), sys.argv[2].encode(), int(sys.argv[3])
 with whole_file(path, sole_writer="sole" in sys.argv) as part, part.open("wb") as file:

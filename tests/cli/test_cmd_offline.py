@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 
 from chpnet_stream.cli.cmd_offline import command
-from chpnet_stream.cli.errors import logger, traceback_logger
 from chpnet_stream.cli.main import main
 from chpnet_stream.mrd import flags
 from chpnet_stream.options import ReconstructionOptions
@@ -25,15 +24,9 @@ from tests.sessions import simulated
 
 
 @pytest.fixture(autouse=True)
-def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The command sets up logging for a process of its own: put it back for the other tests."""
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Log files go to a folder of the test."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    before = logger.handlers, logger.level, logger.propagate
-    yield
-    for handler in {*logger.handlers, *traceback_logger.handlers}:
-        handler.close()
-    logger.handlers, logger.level, logger.propagate = before
-    traceback_logger.handlers = []
 
 
 def offline(*words: object) -> int:

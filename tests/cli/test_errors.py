@@ -1,23 +1,17 @@
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 
-from chpnet_stream.cli.errors import ErrorReporter, logger, traceback_logger
+from chpnet_stream.cli.errors import ErrorReporter
 from chpnet_stream.errors import EngineError, InputError
 
 
 @pytest.fixture(autouse=True)
-def log_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def log_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    before = logger.handlers, logger.level, logger.propagate
-    yield tmp_path / "chpnet-stream"
-    for handler in {*logger.handlers, *traceback_logger.handlers}:
-        handler.close()
-    logger.handlers, logger.level, logger.propagate = before
-    traceback_logger.handlers = []
+    return tmp_path / "chpnet-stream"
 
 
 def fail(error: BaseException) -> None:
