@@ -1,4 +1,4 @@
-"""Threads that have nothing to do sleep soon, instead of spinning on a core that others need."""
+"""How threads wait that have nothing to do: not on a core that others need, and ready at once."""
 
 from __future__ import annotations
 
@@ -12,11 +12,21 @@ all (``OMP_WAIT_POLICY=passive``) makes a slice half as long again where nobody 
 a network is hundreds of short loops, and threads that sleep must be woken for each.
 """
 
+SETTINGS = {
+    "GOMP_SPINCOUNT": str(SPINS),
+    # Where more threads have loops than there are cores (that of the coil maps has, too), GNU
+    # OpenMP lets them wait for a hundred turns, nearly none; with this for a thousand.
+    "OMP_WAIT_POLICY": "active",
+}
+
 
 def let_idle_threads_sleep() -> None:
-    """Set how the threads of PyTorch's pool (OpenMP) wait; call it before torch is imported.
+    """Set how threads wait; call it before numpy and torch are imported.
 
-    ``OMP_WAIT_POLICY`` or ``GOMP_SPINCOUNT`` in the environment win.
+    Those of PyTorch's pool (OpenMP) sleep soon. NumPy's (OpenBLAS) are not started: after a matrix
+    product of a line or two they would keep a core for a tenth of a second, while the network wants
+    it. What the environment says of any of this wins.
     """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
+    if not SETTINGS.keys() & os.environ.keys():
+        os.environ.update(SETTINGS)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

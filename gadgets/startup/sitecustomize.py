@@ -5,8 +5,9 @@ processes and of no others. There the gadgetron package reads configuration and 
 imports any gadget, and in gadgetron 1.4 that read never ends when Gadgetron has gone: the process
 spins on a whole core for ever. Here the read learns to notice. And headers for our gadgets, which
 read them themselves, are not parsed by the package: where it can't, it ends without a word to
-Gadgetron, or quotes the value in the log, a birth date too. Nothing else changes, for no other
-gadget either, and a `sitecustomize` of the system that this one hides is run as ever.
+Gadgetron, or quotes the value in the log, a birth date too. How their threads wait is said before
+NumPy is there (`chpnet_stream.idle_threads`). Nothing else changes, for no other gadget either, and
+a `sitecustomize` of the system that this one hides is run as ever.
 """
 
 import itertools
@@ -60,17 +61,33 @@ def read_header(connection: Any) -> tuple[None, bytes]:
     return None, package.read_byte_string(connection.socket)
 
 
+def is_ours(words: list[str]) -> bool:
+    """Whether the process is for one of our gadgets."""
+    return any(word.startswith("chpnet_gadgets.") for word in words)
+
+
+def set_threads() -> None:
+    """Say how threads wait, before the package imports NumPy."""
+    try:
+        from chpnet_stream.idle_threads import let_idle_threads_sleep
+    except ImportError:
+        return  # our gadget says it to Gadgetron
+    let_idle_threads_sleep()
+
+
 def mend() -> None:
     """Give the gadgetron package the reads above, where this process is one of its gadgets."""
     words = sys.orig_argv
     if ("-m", "gadgetron") not in itertools.pairwise(words):
         return
+    if is_ours(words):
+        set_threads()
     try:
         from gadgetron.external.connection import Connection
     except ImportError:
         return  # the package's own start says what is missing
     Connection.SocketWrapper.read = read_or_notice
-    if any(word.startswith("chpnet_gadgets.") for word in words):
+    if is_ours(words):
         Connection._read_header = read_header
 
 
