@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import subprocess
@@ -10,8 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from chpnet_stream.benchmark.tables import markdown_table
+from chpnet_stream.engines.processor import cores, processor
 from chpnet_stream.whole_file import write_whole
-from chpnet_training.machine import processor
 
 __all__ = ["CHECKOUT", "TABLES", "bart_version", "machine", "markdown_table", "write"]
 
@@ -21,10 +20,9 @@ TABLES = CHECKOUT / "docs" / "tables"
 
 def machine(threads: int) -> str:
     """The processor and the versions, in two lines. No host name, no paths."""
-    cores = len(os.sched_getaffinity(0))
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "onnxruntime", "numpy"))
     return (
-        f"Hardware: {processor()}, {cores} cores; threads used: {threads}.\n"
+        f"Hardware: {processor()}, {cores()} cores; threads used: {threads}.\n"
         f"Software: Python {platform.python_version()}, {packages}, bart {bart_version()}."
     )
 

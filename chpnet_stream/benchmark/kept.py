@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from chpnet_stream import __version__
-from chpnet_stream.benchmark.machine import cores, package_versions
+from chpnet_stream.benchmark.machine import package_versions
 from chpnet_stream.benchmark.plan import Case, Plan
-from chpnet_stream.engines.processor import processor
+from chpnet_stream.engines.processor import cores, processor
 from chpnet_stream.errors import ConfigurationError
 from chpnet_stream.json_text import json_text
 from chpnet_stream.network.weights import find_model

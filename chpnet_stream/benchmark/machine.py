@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from chpnet_stream import __version__
-from chpnet_stream.engines.processor import processor
+from chpnet_stream.engines.processor import cores, processor
 
 PACKAGES = (
     *("torch", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx-cu13"),
@@ -29,13 +29,6 @@ def machine() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "versions": versions | package_versions(),
     }
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def package_versions() -> dict[str, str]:

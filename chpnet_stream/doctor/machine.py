@@ -10,7 +10,7 @@ from pathlib import Path
 
 from chpnet_stream.doctor.finding import Finding
 from chpnet_stream.doctor.run import answer_of
-from chpnet_stream.engines.processor import has_bfloat16, processor
+from chpnet_stream.engines.processor import cores, has_bfloat16, processor
 
 GIBI = 2**30
 LEAST_GB = 1.0
@@ -25,13 +25,6 @@ def machine_findings() -> Iterator[Finding]:
     yield _memory()
     yield _files()
     yield _driver()
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _processor() -> Finding:

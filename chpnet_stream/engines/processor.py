@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import platform
 from pathlib import Path
 
@@ -23,6 +24,13 @@ def has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
         return False
     found = (line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Feat")))
     return any(BFLOAT16_FLAGS & set(names) for names in found)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:

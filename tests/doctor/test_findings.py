@@ -16,10 +16,11 @@ from chpnet_stream.doctor.examination import Examination
 from chpnet_stream.doctor.finding import Finding
 from chpnet_stream.doctor.folders import folder_findings
 from chpnet_stream.doctor.gadgetron import gadgetron_findings, tool_findings
-from chpnet_stream.doctor.machine import cores, machine_findings, memory_gb
+from chpnet_stream.doctor.machine import machine_findings, memory_gb
 from chpnet_stream.doctor.models import model_findings
 from chpnet_stream.doctor.ports import listener, port_findings, what_answers
 from chpnet_stream.doctor.run import answer_of
+from chpnet_stream.engines.processor import cores
 from chpnet_stream.mrd_server import MrdServer
 from chpnet_stream.network import weights
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from chpnet_stream.benchmark.machine import cores
 from chpnet_stream.engines.onnx import OnnxEngine
+from chpnet_stream.engines.processor import cores
 from chpnet_stream.network.weights import find_model
 from tests.network.models import ARCHITECTURES
 from tests.network.problems import problem_of

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib.metadata import version
 
-from chpnet_stream.engines.processor import processor
+from chpnet_stream.engines.processor import cores, processor
 
 
 def describe_machine() -> str:
     """Processor, cores or GPU, and versions. No host name, no paths."""
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    where = f"{processor()}, {cores} cores"
+    where = f"{processor()}, {cores()} cores"
     if torch.cuda.is_available():
         where += f", {torch.cuda.get_device_name()}"
     return (
