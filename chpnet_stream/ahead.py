@@ -114,6 +114,16 @@ class _Begun:
             self.put(np.array(list(found)), sums, averages)
             self.filled |= {row: total for row, (total, _) in found.items()}
 
+    def predict(self, echo_samples: tuple[int, int]) -> None:
+        """Predict lines from those beside them, when there seem to come no more of these."""
+        used = used_lines(self.counts)
+        settled = self.used is not None and np.array_equal(used, self.used)
+        if self.done is not None and settled and used.any():
+            noise = noise_of_lines(echo_samples, self.lines.sum.shape[-1])
+            if self.prediction is None or not self.prediction.holds_for(self.counts, noise):
+                self.prediction = predict_lines(self.done.data, self.counts, noise)
+        self.used = used
+
 
 class Ahead:
     """Maps and lines of the slices that are being measured.
@@ -155,7 +165,7 @@ class Ahead:
         if len(waiting) >= LINES_AT_A_TIME:
             begun.put_image(waiting)
             begun.fill(growing.filling)
-            _predict(begun, growing.echo_samples)
+            begun.predict(growing.echo_samples)
 
     def lines(self, data: Slice, sensitivities: Sensitivities) -> Prepared:
         """All lines of a complete slice: those that are done already, and the others.
@@ -187,16 +197,3 @@ class Ahead:
         pinned = self.device.type == "cuda"
         seen = (sensitivities.sense.first, sensitivities.sense.last)
         return CoilLines(sensitivities.mixing, shape[0], shape[1], seen=seen, pinned=pinned)
-
-
-def _predict(begun: _Begun, echo_samples: tuple[int, int]) -> None:
-    """Predict lines from those beside them, as soon as there seem to come no more of these."""
-    if begun.done is None:
-        return
-    used = used_lines(begun.counts)
-    if begun.used is not None and np.array_equal(used, begun.used) and used.any():
-        noise = noise_of_lines(echo_samples, begun.lines.sum.shape[-1])
-        made = begun.prediction
-        if made is None or not made.holds_for(begun.counts, noise):
-            begun.prediction = predict_lines(begun.done.data, begun.counts, noise)
-    begun.used = used
