@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from chpnet_stream.calibration_block import CalibrationBlock
 from chpnet_stream.errors import MissingCalibrationError, ReconstructionError
+from chpnet_stream.passing_thread import PassingThread
 from chpnet_stream.physics.coils import compression_matrix, espirit
 from chpnet_stream.physics.narrow_sense import NarrowSense
 from chpnet_stream.physics.noise_level import estimate_noise
@@ -111,18 +112,12 @@ class CoilCalibration:
         self._whitening: Tensor | None = None
         self._kept: OrderedDict[tuple[int, int], list[_Kept]] = OrderedDict()
         self._compared: OrderedDict[tuple[int, int], tuple[CalibrationBlock, _Kept]] = OrderedDict()
-        self._thread: ThreadPoolExecutor | None = None
+        self._beside = PassingThread("maps")
 
     @property
     def has_maps(self) -> bool:
         """Whether there were coil maps for any slice so far."""
         return bool(self._kept)
-
-    def close(self) -> None:
-        """Let go of the thread; what it is at is done to the end."""
-        if self._thread is not None:
-            self._thread.shutdown(wait=False)
-            self._thread = None
 
     def whitening(self, data: Slice) -> Tensor:
         """Matrix `coils coils` (on the CPU) that gives noise unit variance of a complex sample.
@@ -206,9 +201,7 @@ class CoilCalibration:
             return None
         kept = self._find(data, block, whitening)
         if kept is None:
-            if self._thread is None:
-                self._thread = ThreadPoolExecutor(1, "maps")
-            kept = self._begin(data, block, whitening, self._thread)
+            kept = self._begin(data, block, whitening, self._beside)
         return kept.sensitivities
 
     def _find(self, data: Slice, block: CalibrationBlock, whitening: Tensor) -> _Kept | None:
@@ -235,7 +228,7 @@ class CoilCalibration:
         data: Slice,
         block: CalibrationBlock,
         whitening: Tensor,
-        thread: ThreadPoolExecutor | None = None,
+        thread: PassingThread | None = None,
     ) -> _Kept:
         """Make maps and keep them, here or on a thread."""
         self.made += 1
@@ -285,7 +278,6 @@ class CoilCalibration:
         Raises:
             ReconstructionError: If there are none, for lack of signal.
         """
-        torch.get_num_threads()  # a new thread takes over the number only by asking for it
         with torch.inference_mode():
             whitening = whitening.to(self.device)
             samples = torch.from_numpy(block.samples).to(self.device)

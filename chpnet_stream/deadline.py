@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextvars
 import queue
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-import torch
 from torch import Tensor
 
+from chpnet_stream.idle_threads import keep_cores_busy, take_over_threads
 from chpnet_stream.network.normal import ColumnNormal, NarrowNormal, Normal
 
 T = TypeVar("T")
+
+GLANCE = 1e-3
+"""Seconds between two looks of a thread that is to be awake, while another one works."""
 
 
 class TooLateError(Exception):
@@ -66,7 +70,7 @@ class StoppableSolver(StoppableNormal):
         return self._solve(adjoint, start, weight, steps)
 
 
-class DeadlineRunner(Generic[T]):
+class DeadlineRunner:
     """Runs one piece of work after the other on a thread of its own, and waits until a deadline.
 
     Late work goes on until it looks at its event, and its result is dropped; the next piece
@@ -78,54 +82,115 @@ class DeadlineRunner(Generic[T]):
 
     def __init__(self) -> None:
         self.dropped = 0
-        self._work: queue.SimpleQueue[_Piece[T] | None] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[_Piece[Any] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._last: _Piece[Any] | None = None
+        self._lock = threading.Lock()
+        self._awake = (0.0, 0.0)
 
-    def run(self, work: Callable[[threading.Event], T], deadline: float) -> T:
+    @property
+    def is_free(self) -> bool:
+        """Whether work given now would begin at once; late work goes on for a while."""
+        return self._last is None
+
+    def run(self, work: Callable[[threading.Event], T], deadline: float | None = None) -> T:
         """Run `work` and return its result.
 
         Args:
             work: Called with an event that is set when it is given up.
-            deadline: In terms of `time.monotonic()`.
+            deadline: In terms of `time.monotonic()`; None for any time.
 
         Raises:
             TooLateError: The deadline passed.
             Exception: Whatever the work raised.
         """
-        if time.monotonic() >= deadline:
+        if deadline is not None and time.monotonic() >= deadline:
             self.dropped += 1
             raise TooLateError
-        if self._thread is None:
-            # A daemon: a network that hangs must not keep the process from ending.
-            self._thread = threading.Thread(target=self._loop, name="network", daemon=True)
-            self._thread.start()
+        self._start()
         piece = _Piece(work)
+        with self._lock:
+            self._last = piece
         self._work.put(piece)
         try:
-            return piece.future.result(timeout=deadline - time.monotonic())
+            return piece.future.result(None if deadline is None else deadline - time.monotonic())
         except FutureTimeoutError:
-            if piece.future.done():
+            if deadline is None or piece.future.done():
                 return piece.future.result()
             piece.stop.set()
             piece.work = None  # behind a network that hangs, slices must not pile up
             self.dropped += 1
             raise TooLateError from None
 
+    def wake(self, begin: float, end: float) -> None:
+        """Keep the cores busy for a while before work is expected, so that they are fast then.
+
+        Cores that had nothing to do run slowly at first: after a tenth of a second a network takes
+        almost twice as long. Work ends it, and the work of another runner does.
+
+        Args:
+            begin: When to begin, in terms of `time.monotonic()`.
+            end: When to give it up.
+        """
+        self._start()
+        news = begin < self._awake[0] or self._awake[1] < time.monotonic()
+        self._awake = (begin, end)
+        if news:
+            self._work.put(_LOOK)
+
     def close(self) -> None:
         """End the thread, and give up what runs there."""
+        self._awake = (0.0, 0.0)
         if self._thread is not None:
             self._work.put(None)
 
+    def _start(self) -> None:
+        if self._thread is None:
+            # A daemon: a network that hangs must not keep the process from ending.
+            self._thread = threading.Thread(target=self._loop, name="network", daemon=True)
+            self._thread.start()
+
     def _loop(self) -> None:
-        torch.get_num_threads()  # a new thread takes over the number only by asking for it
-        while (piece := self._work.get()) is not None:
-            work = piece.work
-            if piece.stop.is_set() or work is None:
-                continue
+        take_over_threads()
+        while (piece := self._next()) is not None:
+            self._do(piece)
+            # Whoever gave the work can go when he is done with it, and so can this thread.
+            del piece
+
+    def _do(self, piece: _Piece[Any]) -> None:
+        work = piece.work
+        if piece.stop.is_set() or work is None:
+            piece.future.cancel()
+        else:
+            _WORKING.add(self)
             try:
-                piece.future.set_result(work(piece.stop))
+                piece.future.set_result(piece.context.run(work, piece.stop))
             except BaseException as error:  # noqa: BLE001 - whoever waits gets it
                 piece.future.set_exception(error)
+            finally:
+                _WORKING.discard(self)
+        with self._lock:
+            if self._last is piece:
+                self._last = None
+
+    def _next(self) -> _Piece[Any] | None:
+        """The next piece; None at the end."""
+        while True:
+            begin, end = self._awake
+            now = time.monotonic()
+            try:
+                if now >= end:
+                    found = self._work.get()
+                elif now < begin or _WORKING:
+                    found = self._work.get(timeout=max(begin - now, GLANCE))
+                else:
+                    keep_cores_busy()
+                    found = self._work.get_nowait()
+            except queue.Empty:
+                continue
+            if found is not _LOOK:
+                self._awake = (0.0, 0.0)
+                return found
 
 
 class _Piece(Generic[T]):
@@ -133,3 +198,15 @@ class _Piece(Generic[T]):
         self.work: Callable[[threading.Event], T] | None = work
         self.stop = threading.Event()
         self.future: Future[T] = Future()
+        self.context = contextvars.copy_context()
+
+
+def _nothing(stop: threading.Event) -> Any:
+    """No work."""
+
+
+_LOOK: _Piece[Any] = _Piece(_nothing)
+"""Put in line for the thread to look at when it is to be awake."""
+
+_WORKING: set[DeadlineRunner] = set()
+"""Runners of this process that are at work: nobody keeps their cores from them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -74,7 +75,8 @@ class Enhancer:
         self.given_up: str | None = None
         self.turn: Callable[[], AbstractContextManager[object]] = nullcontext
         self.fallbacks: Counter[str] = Counter()
-        self.runner: DeadlineRunner[Tensor] = DeadlineRunner()
+        self.runner = DeadlineRunner()
+        weakref.finalize(self, self.runner.close)  # a scan that fails may not end its thread
         self._scale = 0.0
 
     def __call__(self, image: np.ndarray, deadline: float | None = None) -> Enhanced:

@@ -40,6 +40,7 @@ class ReconstructionOptions(BaseModel):
     )
     precision: Literal["auto", "fp32", "fp16", "bf16", "int8"] = _as_described("precision")
     deadline_ms: float = _as_described("deadline_ms")
+    wake_ms: float = _as_described("wake_ms")
     on_error: Literal["fallback", "error", "baseline-only"] = _as_described("on_error")
     send_baseline: bool = _as_described("send_baseline")
     series: int = _as_described("series")

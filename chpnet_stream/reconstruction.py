@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -41,6 +43,8 @@ from chpnet_stream.symmetry import symmetrize
 CG_REGULARIZATION = 1e-2
 CG_ITERATIONS = 10
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class _Unfit(Exception):  # noqa: N818 - no error: the next method is tried
@@ -90,6 +94,8 @@ class SliceReconstructor:
         judged: Told of what the checks of each network image found; nobody by default.
         inspected: Told of what was found of the lines of each slice; nobody by default.
         fallbacks: Images that are not of the method asked for, by kind of reason.
+        apart: Slices are reconstructed on the thread of `runner`, not on the caller's, which can
+            then leave its cores to that one (`idle_threads.work_alone`).
 
     Args:
         noise: The scan's noise acquisitions; they must be complete when the first slice comes.
@@ -127,7 +133,9 @@ class SliceReconstructor:
         self.judged: Callable[[Quality], None] | None = None
         self.inspected: Callable[[DamagedLines], None] | None = None
         self.fallbacks: Counter[str] = Counter()
-        self.runner: DeadlineRunner[Reconstruction] = DeadlineRunner()
+        self.apart = False
+        self.runner = DeadlineRunner()
+        weakref.finalize(self, self.runner.close)  # a scan that fails may not end its threads
 
     def __call__(
         self,
@@ -162,7 +170,7 @@ class SliceReconstructor:
             with torch.inference_mode():
                 if wanted == "chpnet" and (deadline is not None or baseline):
                     return self._beside_conventional(job, deadline, baseline)
-                return self._first_of(job, LADDERS[wanted])
+                return self.on_its_thread(partial(self._first_of, job, LADDERS[wanted]))
         finally:
             self._ahead.forget(data)
 
@@ -198,7 +206,8 @@ class SliceReconstructor:
         self, job: _Job, deadline: float | None, baseline: bool
     ) -> Reconstruction:
         """The conventional image first; then the network's, if it is fit and in time."""
-        conventional = replace(self._first_of(job, LADDERS["cg-sense"]), wanted="cg-sense")
+        made_first = self.on_its_thread(partial(self._first_of, job, LADDERS["cg-sense"]))
+        conventional = replace(made_first, wanted="cg-sense")
         made: Reconstruction | None = None
         if job.work is not None:
             # A job of its own: late work must not touch what has been sent.
@@ -220,7 +229,7 @@ class SliceReconstructor:
             _Unfit: It is not ready at the deadline, or not fit.
         """
         if deadline is None:
-            return self._attempt(job, "chpnet")
+            return self.on_its_thread(partial(self._attempt, job, "chpnet"))
 
         def work(stop: threading.Event) -> Reconstruction:
             with torch.inference_mode():  # of this thread
@@ -231,6 +240,17 @@ class SliceReconstructor:
         except TooLateError as error:
             detail = "the network's image was not ready at the deadline"
             raise _Unfit(LATE, detail) from error
+
+    def on_its_thread(self, make: Callable[[], T]) -> T:
+        """What `make` gives, where slices are reconstructed; here while late work goes on there."""
+        if not self.apart or not self.runner.is_free:
+            return make()
+
+        def work(stop: threading.Event) -> T:
+            with torch.inference_mode():  # of this thread
+                return make()
+
+        return self.runner.run(work)
 
     def _attempt(self, job: _Job, name: str) -> Reconstruction:
         """Reconstruct by one method."""
@@ -301,7 +321,6 @@ class SliceReconstructor:
         """Let go of the threads, at the end of the scan."""
         self.runner.close()
         self._ahead.clear()
-        self.calibration.close()
 
     def _prepare(self, job: _Job) -> _Work:
         """Whiten, compress, calibrate; A* y and A* A."""

@@ -108,6 +108,17 @@ SETTINGS = {
             unit="ms",
         ),
         Setting(
+            "wake_ms",
+            30.0,
+            "On a CPU: how long before the last readout of a slice is expected its cores are kept "
+            "busy, so that they are fast when it comes; cores that had nothing to do for a tenth "
+            "of a second take almost twice as long. 0: they rest between slices.",
+            least=0,
+            most=1000,
+            unit="ms",
+            gadgets=KSPACE,
+        ),
+        Setting(
             "on_error",
             "fallback",
             "When the network can't be loaded, fails on a slice, or its image on a check. "

@@ -22,6 +22,7 @@ from chpnet_stream.errors import (
     ModelError,
     ReconstructionError,
 )
+from chpnet_stream.idle_threads import work_alone
 from chpnet_stream.loading import load_or_explain
 from chpnet_stream.methods import LATE, Reconstruction
 from chpnet_stream.metrics import SessionMetrics
@@ -36,6 +37,7 @@ from chpnet_stream.quality import Noise, check
 from chpnet_stream.reconstruction import SliceReconstructor
 from chpnet_stream.scan.noise import NoiseScan
 from chpnet_stream.scan.slices import Slice, SliceAssembler
+from chpnet_stream.slice_pace import SlicePace
 
 WINDOW_PERCENTILE = 99.8
 
@@ -78,6 +80,9 @@ class Session:
         engine: A loaded engine of the same model, if there is one already.
         missing: Why there is no engine though one was asked for; then every image is a
             conventional one that says so.
+        live: Lines come as they are measured. Slices are reconstructed on a thread of their own,
+            which is woken before they are complete, and loops of the thread that makes the session
+            run on it alone from now on.
 
     Raises:
         UnsupportedScanError: If the header says that the scan can't be reconstructed here.
@@ -90,8 +95,11 @@ class Session:
         options: ReconstructionOptions | None = None,
         engine: Engine | None = None,
         missing: str = "",
+        live: bool = False,
     ) -> None:
         header.check()
+        if live:
+            work_alone()
         self.header = header
         self.options = options or ReconstructionOptions()
         self.metrics = SessionMetrics()
@@ -115,6 +123,8 @@ class Session:
             virtual_coils=self.options.virtual_coils,
             complex_images=self.options.image_type == "complex",
         )
+        self.reconstructor.apart = live
+        self._pace = SlicePace() if live and self.options.wake_ms else None
         self.orientation = ImageOrientation(self.options.flip_rows, self.options.flip_columns)
         self._window: tuple[float, float] | None = None
         self._scale: PixelScale | None = None
@@ -129,7 +139,9 @@ class Session:
         channels = self.header.receiver_channels or WARM_COILS
         coils = max(1, min(channels, self.options.virtual_coils))
         size = encoding.encoded.matrix[1], encoding.cropped(0)
-        warm_up(engine, *size, coils, encoding.acceleration[0])
+        self.reconstructor.on_its_thread(
+            lambda: warm_up(engine, *size, coils, encoding.acceleration[0])
+        )
 
     def _load(self) -> tuple[Engine | None, str]:
         """The engine of the options, or why it can't be loaded.
@@ -153,11 +165,26 @@ class Session:
         """
         if int(item.flags) & flags.NOISE:
             self.noise.add(item)
-        made = [self._reconstruct(s) for s in self.assembler.feed(item, received_at)]
+        made = []
+        for data in self.assembler.feed(item, received_at):
+            made.append(self._reconstruct(data))
+            if self._pace is not None:
+                self._pace.end(data.serial)
         growing = self.assembler.growing
         if growing is not None and self.prepare is None and self.options.method != "rss":
             self.reconstructor.grow(growing)
+            self._wake(growing.serial, received_at)
         return made
+
+    def _wake(self, serial: int, received_at: float | None) -> None:
+        """Wake the cores in time for the slice that a line has come for."""
+        if self._pace is None or self.reconstructor.device.type != "cpu":
+            return
+        now = time.monotonic() if received_at is None else received_at
+        expected = self._pace.line(serial, now)
+        if expected is not None:
+            early = 1e-3 * self.options.wake_ms
+            self.reconstructor.runner.wake(expected - early, expected + early)
 
     def end_block(self) -> list[SessionImage]:
         """Images of the slices that are open: whoever gathered their lines says they are whole."""

@@ -31,7 +31,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
 
 
 def test_work_in_time_is_returned_and_its_errors_raised() -> None:
-    runner: DeadlineRunner[int] = DeadlineRunner()
+    runner = DeadlineRunner()
     deadline = time.monotonic() + LONG
     assert runner.run(lambda stop: 7, deadline) == 7
 
@@ -45,7 +45,7 @@ def test_work_in_time_is_returned_and_its_errors_raised() -> None:
 
 
 def test_late_work_is_given_up_and_counted() -> None:
-    runner: DeadlineRunner[int] = DeadlineRunner()
+    runner = DeadlineRunner()
     ended = threading.Event()
 
     def late(stop: threading.Event) -> int:

@@ -201,9 +201,6 @@ class MrdScan(Scan):
         return ReconstructionOptions.from_properties({**self.defaults, **self.asked.properties})
 
     def _handler(self, options: ReconstructionOptions) -> Handler:
-        import torch
-
-        torch.get_num_threads()  # a new thread takes over the number only by asking for it
         self._warm(options)
         return _AnyHandler(self, options)
 
@@ -222,6 +219,7 @@ class MrdScan(Scan):
                     header,
                     options,
                     self.engines.get(options.model, options.engine, options.precision),
+                    live=True,
                 )
         except Exception as error:  # noqa: BLE001 - whoever needs it will say so
             logger.debug("%s: not warmed up: %s", self.name, error)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from chpnet_stream.errors import ModelError, PeerGoneError
+from chpnet_stream.idle_threads import take_over_threads, work_alone
 from chpnet_stream.loading import load_or_explain
 from chpnet_stream.mrd.wire.connection import Connection
 from chpnet_stream.options import ReconstructionOptions
@@ -140,12 +141,10 @@ class Scan:
 
     def _handler(self, options: ReconstructionOptions) -> Handler:
         """The handler of the scan; imports torch and loads the model."""
-        import torch
-
-        torch.get_num_threads()  # a new thread takes over the number only by asking for it
         self.watch.change(options)
         handler: Any
         if self.kind == "images":
+            take_over_threads()
             from chpnet_stream.streaming.images import ImageHandler
 
             handler = ImageHandler(options, self._enhancer, self.watch)
@@ -156,6 +155,7 @@ class Scan:
         from chpnet_stream.streaming.acquisitions import AcquisitionHandler
         from chpnet_stream.streaming.buffers import BufferHandler
 
+        work_alone()  # what the session starts for its slices has the cores
         engine, missing = None, ""
         with self.turn():
             if options.method == "chpnet":
@@ -164,7 +164,7 @@ class Scan:
                     lambda: self.engines.get(options.model, options.engine, options.precision),
                     options.on_error,
                 )
-            session = Session(self.connection.header, options, engine, missing)
+            session = Session(self.connection.header, options, engine, missing, live=True)
         session.turn = self.turn
         self.watch.live.metrics = session.metrics
         kind = AcquisitionHandler if self.kind == "acquisitions" else BufferHandler

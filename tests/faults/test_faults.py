@@ -384,7 +384,7 @@ def test_an_image_that_cannot_be_sent_ends_the_scan_in_words(
 def test_slices_do_not_pile_up_behind_a_network_that_hangs(scan: Path, engine: Engine) -> None:
     from chpnet_stream.deadline import DeadlineRunner, TooLateError
 
-    runner: DeadlineRunner[int] = DeadlineRunner()
+    runner = DeadlineRunner()
     go = threading.Event()
     held = [np.zeros(8) for _ in range(5)]
     import weakref
