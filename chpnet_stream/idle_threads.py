@@ -50,7 +50,7 @@ def take_over_threads() -> int:
 
     with _ASKING:
         if getattr(_THIS, "alone", False):
-            torch.set_num_threads(_told())
+            torch.set_num_threads(threads_of_all())
             _set_mkl(0)
             _THIS.alone = False
         return int(torch.get_num_threads())
@@ -66,7 +66,7 @@ def work_alone() -> None:
     import torch
 
     with _ASKING:
-        everybody = _told()
+        everybody = threads_of_all()
         torch.get_num_threads()  # else the first loop asks, and takes over everybody's
         torch.set_num_threads(1)
         _set_mkl(1)
@@ -86,8 +86,8 @@ def _set_mkl(count: int) -> None:
         library.MKL_Set_Num_Threads_Local(count)
 
 
-def _told() -> int:
-    """Threads that PyTorch was told to use."""
+def threads_of_all() -> int:
+    """Threads that PyTorch was told to use, whatever this thread does for itself."""
     import torch
 
     found: list[int] = []

@@ -146,7 +146,6 @@ def test_maps_begun_early_are_those_of_the_complete_slice(
     assert len(counted) == 2
     slices[0].calibration[2] *= 0.5  # begun too early: other samples in the end
     assert calibration.sensitivities(slices[0]) is not early.result()
-    calibration.close()
 
 
 def test_early_maps_that_fail_are_tried_again(
@@ -167,7 +166,6 @@ def test_early_maps_that_fail_are_tried_again(
     assert not calibration.has_maps
     monkeypatch.setattr(calibrate, "espirit", real)
     assert len(calibration.sensitivities(slices[0]).maps) == 4
-    calibration.close()
 
 
 def test_nothing_is_begun_before_the_noise_is_known(tmp_path: Path) -> None:

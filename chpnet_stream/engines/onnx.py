@@ -10,6 +10,7 @@ from torch import Tensor
 from chpnet_stream.engines.engine import Problem, first_line, run_network
 from chpnet_stream.engines.graphs import replace_denoisers
 from chpnet_stream.errors import EngineError
+from chpnet_stream.idle_threads import threads_of_all
 from chpnet_stream.network.weights import Model, load_student
 
 
@@ -35,7 +36,7 @@ class OnnxEngine:
         self.card = model.card
         self.device = torch.device("cpu")
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or torch.get_num_threads()
+        options.intra_op_num_threads = threads or threads_of_all()
         options.log_severity_level = 3
         # its threads would go on spinning while PyTorch works, on the same cores
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

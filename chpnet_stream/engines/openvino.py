@@ -11,6 +11,7 @@ from torch import Tensor
 from chpnet_stream.engines.engine import Problem, first_line, run_network
 from chpnet_stream.engines.graphs import replace_denoisers
 from chpnet_stream.errors import EngineError
+from chpnet_stream.idle_threads import threads_of_all
 from chpnet_stream.network.weights import Model, load_student
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
@@ -40,7 +41,7 @@ class OpenVinoEngine:
         core = openvino.Core()
         settings = {
             "INFERENCE_PRECISION_HINT": HINTS[precision],
-            "INFERENCE_NUM_THREADS": threads or torch.get_num_threads(),
+            "INFERENCE_NUM_THREADS": threads or threads_of_all(),
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
         }
