@@ -110,7 +110,7 @@ def run_plan(plan: Plan, progress: Progress = lambda *_: None, kept: Kept | None
     failure: ProtocolError | None = None
     for case in plan.cases:
         size = f"{case.coils} coils, {case.matrix} x {case.matrix}"
-        rate, scan = plan.rate_of(case), None
+        scan = None
         for name, engine in engines.items():
             before = kept.streamed(case, name)
             if before is not None:
@@ -129,7 +129,7 @@ def run_plan(plan: Plan, progress: Progress = lambda *_: None, kept: Kept | None
                     scan,
                     plan.slices,
                     properties=properties,
-                    rate=rate,
+                    rate=plan.rate_of(case, name),
                     threads=plan.threads,
                     burst=BURST,
                     progress=one_more(f"{size}, {engine.name}"),
@@ -139,7 +139,7 @@ def run_plan(plan: Plan, progress: Progress = lambda *_: None, kept: Kept | None
                 results.failed[f"{size}, {name}"] = str(error)
                 done = begun + each
                 continue
-            row = {"asked": name, **_row(case, engine.name, seen, plan)}
+            row = {"asked": name, **_row(case, name, engine.name, seen, plan)}
             results.streamed.append(row)
             kept.keep_streamed(case, name, row)
         if plan.references:
@@ -156,7 +156,7 @@ def run_plan(plan: Plan, progress: Progress = lambda *_: None, kept: Kept | None
     return results
 
 
-def _row(case: Case, engine: str, seen: Streamed, plan: Plan) -> dict[str, Any]:
+def _row(case: Case, asked: str, engine: str, seen: Streamed, plan: Plan) -> dict[str, Any]:
     """One row of the first table; the first slice is told apart, since the gadget was cold."""
     cold, warm = seen.latencies_ms[0], np.asarray(seen.latencies_ms[1:])
     p50, p95, p99 = (float(p) for p in np.percentile(warm, [50, 95, 99]))
@@ -174,8 +174,9 @@ def _row(case: Case, engine: str, seen: Streamed, plan: Plan) -> dict[str, Any]:
         "max_ms": float(warm.max()),
         "cold_ms": cold,
         "start_s": seen.start_s,
-        "rate_per_s": plan.rate_of(case),
-        "late": int((warm > plan.late_of(case)).sum()),
+        "rate_per_s": plan.rate_of(case, asked),
+        "late_ms": plan.late_of(case, asked),
+        "late": int((warm > plan.late_of(case, asked)).sum()),
         "per_second": seen.burst / seen.burst_s if seen.burst_s else None,
         "peak_mb": seen.report.get("peak_mb"),
         "device_mb": seen.report.get("device_mb"),

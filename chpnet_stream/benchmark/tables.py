@@ -50,7 +50,6 @@ def as_dict(results: Results) -> dict[str, Any]:
         "machine": machine(),
         "slices": plan.slices,
         "rate_per_s": plan.rate,
-        "late_ms": {f"{c.coils} x {c.matrix}": plan.late_of(c) for c in plan.cases},
         "maps": plan.maps,
         "streamed": results.streamed,
         "references": results.references,
@@ -77,7 +76,7 @@ def as_markdown(results: Results, command: str) -> str:
     )
     versions = ", ".join(f"{name} {number}" for name, number in told["versions"].items())
     gpu = told["gpu"] or "no GPU"
-    limits = {plan.late_of(case) for case in plan.cases}
+    limits = {plan.late_of(case, name) for case in plan.cases for name in plan.engines}
     late = f"{limits.pop():g} ms" if len(limits) == 1 else "twice the time of a slice"
     parts = [
         f"""# Latency

@@ -69,7 +69,7 @@ SHOWN = (
 @click.option(
     "--rate-by-size",
     is_flag=True,
-    help="Instead: what two cores hold with room to spare, 1 to 7.5 a second.",
+    help="Instead: what two cores hold by size and precision, 2 to 12 a second.",
 )
 @click.option(
     "--deadline-ms",

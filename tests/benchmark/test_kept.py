@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from chpnet_stream.benchmark.kept import Kept
-from chpnet_stream.benchmark.plan import Case, Plan
+from chpnet_stream.benchmark.plan import FASTEST, Case, Plan
 from chpnet_stream.errors import ConfigurationError, OutputError
 
 CASE = Case(128, 8)
@@ -71,3 +71,12 @@ def test_small_images_are_sent_faster() -> None:
     assert paces == sorted(paces)
     assert min(paces) >= 0.5
     assert PLAN.late_of(CASE) == pytest.approx(2e3 / CASE.pace)
+
+
+def test_half_precision_is_sent_twice_as_many() -> None:
+    paced = Plan(PLAN.engines, PLAN.cases, rate=None)
+    case = Case(256, 16)
+    assert paced.rate_of(case, "pytorch:bf16") == 2 * paced.rate_of(case, "onnx:fp32")
+    assert paced.late_of(case, "pytorch:bf16") == paced.late_of(case, "onnx:fp32") / 2
+    assert paced.rate_of(Case(128, 1), "pytorch:bf16") == FASTEST
+    assert Plan(PLAN.engines, PLAN.cases, rate=3.0).rate_of(case, "pytorch:bf16") == 3
