@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from torch import Tensor
 
@@ -82,7 +82,7 @@ class DeadlineRunner:
 
     def __init__(self) -> None:
         self.dropped = 0
-        self._work: queue.SimpleQueue[_Piece[Any] | None] = queue.SimpleQueue()
+        self._work: _Queue = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._last: _Piece[Any] | None = None
         self._lock = threading.Lock()
@@ -143,16 +143,20 @@ class DeadlineRunner:
         self._awake = (0.0, 0.0)
         if self._thread is not None:
             self._work.put(None)
+            self._thread = None
 
     def _start(self) -> None:
         if self._thread is None:
             # A daemon: a network that hangs must not keep the process from ending.
-            self._thread = threading.Thread(target=self._loop, name="network", daemon=True)
+            self._work = queue.SimpleQueue()
+            self._thread = threading.Thread(
+                target=self._loop, args=(self._work,), name="network", daemon=True
+            )
             self._thread.start()
 
-    def _loop(self) -> None:
+    def _loop(self, waiting: _Queue) -> None:
         take_over_threads()
-        while (piece := self._next()) is not None:
+        while (piece := self._next(waiting)) is not None:
             self._do(piece)
             # Whoever gave the work can go when he is done with it, and so can this thread.
             del piece
@@ -173,19 +177,19 @@ class DeadlineRunner:
             if self._last is piece:
                 self._last = None
 
-    def _next(self) -> _Piece[Any] | None:
+    def _next(self, waiting: _Queue) -> _Piece[Any] | None:
         """The next piece; None at the end."""
         while True:
             begin, end = self._awake
             now = time.monotonic()
             try:
                 if now >= end:
-                    found = self._work.get()
+                    found = waiting.get()
                 elif now < begin or _WORKING:
-                    found = self._work.get(timeout=max(begin - now, GLANCE))
+                    found = waiting.get(timeout=max(begin - now, GLANCE))
                 else:
                     keep_cores_busy()
-                    found = self._work.get_nowait()
+                    found = waiting.get_nowait()
             except queue.Empty:
                 continue
             if found is not _LOOK:
@@ -199,6 +203,9 @@ class _Piece(Generic[T]):
         self.stop = threading.Event()
         self.future: Future[T] = Future()
         self.context = contextvars.copy_context()
+
+
+_Queue: TypeAlias = "queue.SimpleQueue[_Piece[Any] | None]"
 
 
 def _nothing(stop: threading.Event) -> Any:

@@ -198,13 +198,17 @@ class Session:
         """
         for data in self.assembler.flush():
             yield self._reconstruct(data)
-        self.reconstructor.close()
+        self.close()
         if self._number == 0:
             counts = ", ".join(f"{n} {what}" for what, n in self.assembler.counts.items())
             raise EmptyScanError(
                 f"found no image data in the scan ({counts or 'no acquisitions'}), expected lines "
                 "without the flags of noise, calibration or navigation; check the conversion"
             )
+
+    def close(self) -> None:
+        """Let go of the session's threads; `finish` does it, too."""
+        self.reconstructor.close()
 
     def images(self, acquisitions: Iterable[Any]) -> Iterator[SessionImage]:
         """All images of a sequence of acquisitions."""

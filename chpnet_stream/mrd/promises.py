@@ -14,9 +14,8 @@ import numpy as np
 
 from chpnet_stream.errors import TruncatedFileError
 from chpnet_stream.mrd.header_xml import MAX_XML_BYTES
-
-MOST_BYTES = 2**30
-"""Samples of one record, as in `mrd.wire.limits.WireLimits.item_bytes`."""
+from chpnet_stream.mrd.wire.limits import WireLimits
+from chpnet_stream.size_limits import VARIABLE
 
 MOST_SMALLER = 2000
 """So much smaller, at most, compressed records lie in the file than they are (zlib's: 1032)."""
@@ -88,13 +87,14 @@ def check_promises(dataset: Any, start: int, stop: int, size: int, path: Path) -
 
     Raises:
         TruncatedFileError: A record's samples are more than its header says, or its arrays larger
-            than the file, or than `MOST_BYTES`.
+            than the file, or than the limit `item_bytes` (`WireLimits`).
     """
     if dataset.chunks != (1,) or dataset.id.get_create_plist().get_nfilters():
         return
     records = dataset.dtype.fields
     heads, offset = records["head"]
-    most_values = min(MOST_BYTES, size) // VALUE_BYTES
+    limit = WireLimits.configured().item_bytes
+    most_values = min(limit, size) // VALUE_BYTES
     for number in range(start, stop):
         _, raw = dataset.id.read_direct_chunk((number,))
         if len(raw) < dataset.dtype.itemsize:
@@ -105,6 +105,8 @@ def check_promises(dataset: Any, start: int, stop: int, size: int, path: Path) -
                 continue
             most = min(most_values, _values(head)) if name == "data" else most_values
             (length,) = np.frombuffer(raw, "<u4", 1, records[name][1])
+            if most == limit // VALUE_BYTES < length <= size // VALUE_BYTES:
+                raise _too_large(path, number, int(length) * VALUE_BYTES, limit)
             if length > most:
                 raise _damaged(path, number, f"{length} {what}", f"at most {most}")
 
@@ -153,6 +155,13 @@ def _values(head: Any) -> int:
     if "active_channels" in head.dtype.names:
         return 2 * samples * int(head["active_channels"])
     return samples * int(head["channels"])
+
+
+def _too_large(path: Path, number: int, found: int, limit: int) -> TruncatedFileError:
+    return TruncatedFileError(
+        f"{path}: record {number} has {found:,} bytes of samples, expected at most {limit:,}; "
+        f"where that is no damage, set {VARIABLE}=item_bytes=..."
+    )
 
 
 def _damaged(path: Path, number: int, found: str, expected: str) -> TruncatedFileError:

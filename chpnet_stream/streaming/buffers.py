@@ -60,6 +60,10 @@ class BufferHandler:
         for image in self.session.finish():
             yield from self._outgoing(image)
 
+    def close(self) -> None:
+        """See `pump.Handler.close`."""
+        self.session.close()
+
     def _outgoing(self, image: SessionImage) -> Iterator[Any]:
         return self.watch.images(self.session.messages(image), image.data.received_at)
 

@@ -85,9 +85,12 @@ class ImageHandler:
 
     def finish(self) -> Iterator[Any]:
         """See `pump.Handler.finish`."""
+        yield from ()
+
+    def close(self) -> None:
+        """See `pump.Handler.close`."""
         if self.enhancer is not None:
             self.enhancer.runner.close()
-        yield from ()
 
     def _image(self, image: Any, deadline: float | None) -> Any:
         """An `ismrmrd.Image` of the same type with more pixels."""

@@ -276,7 +276,9 @@ class _AnyHandler:
                 noise.samples,
                 noise.coils,
             )
-            self._handlers.pop("acquisitions", None)
+            without = self._handlers.pop("acquisitions", None)
+            if without is not None:
+                without.close()
         elif not self._handlers:
             raise EmptyScanError(
                 "found neither acquisitions nor images between the header and CLOSE, expected a "
@@ -284,6 +286,11 @@ class _AnyHandler:
             )
         for handler in self._handlers.values():
             yield from map(self._noted, handler.finish())
+
+    def close(self) -> None:
+        """See `pump.Handler.close`."""
+        for handler in self._handlers.values():
+            handler.close()
 
     def _take_text(self, text: str) -> None:
         """JSON parameters, if nothing else came before; other words are for the log."""

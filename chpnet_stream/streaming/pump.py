@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import logging
 import threading
@@ -32,6 +33,9 @@ class Handler(Protocol):
 
     def finish(self) -> Iterable[Any]:
         """What is still to be sent at the end of the scan."""
+
+    def close(self) -> None:
+        """Let go of threads; called at the end, however that came."""
 
 
 def run_scan(
@@ -113,14 +117,14 @@ class _Worker(threading.Thread):
             self.limit.start()
 
     def _work(self) -> None:
-        handler = self.prepare()
-        for item, received_at in self.inbox:
-            for made in handler.take(item, received_at):
+        with contextlib.closing(self.prepare()) as handler:
+            for item, received_at in self.inbox:
+                for made in handler.take(item, received_at):
+                    self.connection.send(made)
+            if self.inbox.abandoned:
+                return
+            for made in handler.finish():
                 self.connection.send(made)
-        if self.inbox.abandoned:
-            return
-        for made in handler.finish():
-            self.connection.send(made)
         self.finished = True  # from here on the peer may go
         self.connection.close()
 

@@ -66,6 +66,15 @@ def test_a_little_too_much_is_refused_as_well(copy: Path) -> None:
     refused(copy, rf"record 0 promises {values + 1} values, expected at most {values} ")
 
 
+def test_the_limit_is_that_of_the_environment(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ScanFile(copy) as scan:
+        largest = max(line.data.nbytes for line in scan.acquisitions())
+    monkeypatch.setenv("CHPNET_LIMITS", f"item_bytes={largest}")
+    read(copy)
+    monkeypatch.setenv("CHPNET_LIMITS", f"item_bytes={largest - 1}")
+    refused(copy, rf"has {largest:,} bytes of samples, .* set CHPNET_LIMITS=item_bytes=")
+
+
 def test_the_header(copy: Path) -> None:
     with h5py.File(copy) as file:
         offset = file["dataset/xml"].id.get_offset()

@@ -33,6 +33,7 @@ class Echo:
     def __init__(self, first: threading.Event | None = None) -> None:
         self.first = first
         self.taken: list[int] = []
+        self.closed = threading.Event()
 
     def take(self, item: Any, received_at: float) -> Iterable[Any]:
         if self.first is not None:
@@ -42,6 +43,9 @@ class Echo:
 
     def finish(self) -> Iterable[Any]:
         return []
+
+    def close(self) -> None:
+        self.closed.set()
 
 
 def served(handler: Any, peer: Any = "gadgetron") -> SocketPair:
@@ -57,13 +61,15 @@ def served(handler: Any, peer: Any = "gadgetron") -> SocketPair:
 
 
 def test_everything_goes_through_in_order() -> None:
-    with served(Echo()) as pair:
+    echo = Echo()
+    with served(echo) as pair:
         items = [acquisition(n) for n in range(50)]
         answer = exchange(pair.socket, raw(HEADER, *items, Close()))
         pair.thread.join()
     assert [m.scan_counter for m in answer.messages[:-1]] == list(range(50))
     assert isinstance(answer.messages[-1], Close)
     assert pair.error is None
+    assert echo.closed.wait(30)
 
 
 def test_items_are_read_while_the_work_is_being_prepared() -> None:
@@ -91,7 +97,8 @@ def test_an_error_of_the_work_reaches_a_peer_that_goes_on_sending(peer: str) -> 
         def take(self, item: Any, received_at: float) -> Iterable[Any]:
             raise ProtocolError("can't do this")
 
-    with served(Broken(), peer) as pair:
+    broken = Broken()
+    with served(broken, peer) as pair:
         pieces = (raw(acquisition(n)) for n in range(200))
         answer = exchange(pair.socket, [raw(HEADER), *pieces, raw(Close())])
         pair.thread.join()
@@ -100,6 +107,7 @@ def test_an_error_of_the_work_reaches_a_peer_that_goes_on_sending(peer: str) -> 
     assert isinstance(told, ErrorText) == (peer == "gadgetron")
     assert isinstance(close, Close)
     assert isinstance(pair.error, ProtocolError)
+    assert broken.closed.wait(30)
 
 
 def test_an_error_while_preparing_is_told() -> None:
@@ -114,11 +122,13 @@ def test_an_error_while_preparing_is_told() -> None:
 
 
 def test_a_peer_that_dies_is_noticed_while_it_should_send() -> None:
-    with served(Echo()) as pair:
+    echo = Echo()
+    with served(echo) as pair:
         pair.socket.sendall(raw(HEADER, acquisition()))
         pair.socket.close()
         pair.thread.join()
     assert isinstance(pair.error, PeerGoneError)
+    assert echo.closed.wait(30)
 
 
 def test_a_peer_that_dies_is_noticed_while_it_waits_for_images() -> None:

@@ -124,6 +124,20 @@ def test_running_means():
     assert feedback.lag == pytest.approx(1 / 9 - 1, abs=1e-3)
 
 
+@pytest.mark.parametrize(("useful_from", "expected"), [(0.0, 0.5), (0.5, 0.0), (0.25, 1 / 3)])
+def test_a_teacher_no_better_than_its_student_may_have_no_weight(useful_from, expected):
+    """Independent errors of the same size: usefulness 1/2."""
+    truth = truth_of()
+    student, teacher = truth.clone(), truth.clone()
+    student[..., ::2] += 0.1
+    teacher[..., 1::2] += 0.1
+    feedback = Feedback(useful_from)
+    feedback.add(feedback.sums(student, teacher, truth))
+    assert feedback.usefulness == pytest.approx(0.5, abs=1e-5)
+    assert feedback.weight == pytest.approx(expected, abs=1e-5)
+    assert Feedback(useful_from).weight == 1.0  # before the first step
+
+
 def test_sums_of_parts_are_those_of_the_whole():
     """As devices add theirs up."""
     truth = truth_of()

@@ -90,7 +90,7 @@ class Distillation:
         self, fabric: Fabric, student: Student, teacher: SwinTeacher, recipe: Recipe
     ) -> None:
         self.fabric, self.recipe, self.how = fabric, recipe, recipe.distillation
-        self.feedback = Feedback()
+        self.feedback = Feedback(self.how.useful_from)
         c, t = student.config, teacher.config
         space = None
         if self.how.hints > 0:

@@ -54,9 +54,14 @@ class Feedback:
     Attributes:
         usefulness: u as defined in `usefulness`, over the last steps; 1 before the first.
         lag: How much larger the student's error energy is than the teacher's, over the latter.
+
+    Args:
+        useful_from: Usefulness up to which the teaching has no weight. At 1/2 the teacher is no
+            better than its student, and who goes on imitating it stays half of the way behind.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, useful_from: float = 0.0) -> None:
+        self.useful_from = useful_from
         self._sums = [0.0, 0.0, 0.0, 0.0]
 
     @property
@@ -73,8 +78,9 @@ class Feedback:
 
     @property
     def weight(self) -> float:
-        """Factor of the distillation loss: the usefulness, cut to 0..1."""
-        return min(max(self.usefulness, 0.0), 1.0)
+        """Factor of the distillation loss, 0..1: from 0 at `useful_from` to 1 for an ideal teacher."""
+        useful = (self.usefulness - self.useful_from) / (1 - self.useful_from)
+        return min(max(useful, 0.0), 1.0)
 
     def sums(self, student: Tensor, teacher: Tensor, truth: Tensor) -> Tensor:
         """What a step adds to the running means, `4`; sum it over devices before `add`."""

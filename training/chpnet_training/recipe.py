@@ -79,6 +79,13 @@ class DistillationConfig(_Section):
     )
     correction: bool = Field(True, description="correct the teacher's errors before teaching")
     feedback: bool = Field(True, description="let the usefulness of the teaching set its weight")
+    useful_from: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="usefulness up to which the teaching has no weight; 0.5: a teacher that is no "
+        "better than its student",
+    )
     parameters: bool = Field(True, description="train the teacher's weights on")
     structure: bool = Field(True, description="close and open the teacher's blocks")
     pull: float = Field(
