@@ -16,7 +16,7 @@ def rows_of(scores: dict[tuple[str, int], tuple[float, ...]], condition: str = "
     for (arm, seed), values in scores.items():
         for number, offset in enumerate((-0.5, 0.5)):
             row = {"network": f"{arm}-seed{seed}", "arm": arm, "seed": seed}
-            row |= {"condition": condition, "slice": number}
+            row |= {"condition": condition, "split": "test", "slice": number}
             shifted = (values[0] + offset, *values[1:])
             rows.append(row | dict(zip(COLUMNS, shifted, strict=True)))
     return rows
@@ -121,6 +121,22 @@ def test_the_report_says_the_numbers(tmp_path):
     assert cells["dynamic"]["gap_closed"] == pytest.approx(0.7)
     assert cells["teacher"]["psnr_spread"] is None
     assert len(content["differences"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("split", "says", "not_said"),
+    [
+        ("test", "subjects of the split `test`, which neither", "subjects of the validation"),
+        ("val", "the subjects of the validation, since the data have no split `test`", "neither"),
+    ],
+)
+def test_the_report_says_whom_the_test_shows(tmp_path, split, says, not_said):
+    rows = [row | {"split": split} for row in rows_of(SCORES)]
+    files = write_report(tiny_study(), rows, tmp_path / "none", tmp_path)
+    text = files[0].read_text(encoding="utf-8")
+    assert says in text
+    assert not_said not in text
+    assert json.loads(files[1].read_text(encoding="utf-8"))["test splits"] == [split]
 
 
 def test_one_seed_has_no_spread(tmp_path):

@@ -7,8 +7,9 @@ import torch
 from chpnet_training.ablation import DONE
 from chpnet_training.ablation_scores import SCORES, read_scores, score_all
 from chpnet_training.csv_file import write_rows
-from chpnet_training.runs import evaluated_network, validation_batches
+from chpnet_training.runs import evaluated_network
 from chpnet_training.trainer import CHECKPOINT
+from chpnet_training.unseen import unseen_batches
 from chpnet_training.validation import score_images
 from tests.training.tiny_study import tiny_study
 
@@ -34,7 +35,7 @@ def test_every_network_on_every_slice(study_copy):
     after = [row for row in rows if row["network"] == "dynamic-seed1 teacher"]
     assert {(row["arm"], row["seed"]) for row in after} == {("teacher after dynamic", 1)}
 
-    batches = validation_batches(study.condition_recipe(study.conditions[1]), bank)
+    batches = unseen_batches(study.condition_recipe(study.conditions[1]), bank)
     for label, place, kind in (
         ("none-seed1", "none-seed1", "student"),
         ("unet-seed0", "unet-seed0", "unet"),
@@ -76,7 +77,7 @@ def test_what_is_scored_is_kept(study_copy):
     }
     head = path.read_text(encoding="utf-8").splitlines()
     assert head[0] == text.splitlines()[0]
-    assert head[1].startswith("start,start,0,R = 2,0,12.5,")
+    assert head[1].startswith("start,start,0,R = 2,val,0,12.5,")
 
     before = path.stat().st_mtime_ns
     assert score_all(study, bank, folder) == more

@@ -21,14 +21,14 @@ SIMULATION = {
 }
 
 
-def tiny_bank(path: Path) -> Path:
-    """Write a bank of three training images and one for validation."""
+def tiny_bank(path: Path, sides: tuple[str, ...] = ("train", "train", "train", "val")) -> Path:
+    """Write a bank of four images, by default three to train on and one for validation."""
     with BankWriter(path, 72) as writer:
         for i in range(4):
             writer.add(phantom((64, 48 + 8 * i)).numpy())
         writer.finish(
             weights=np.ones(4),
-            split=np.array(["train", "train", "train", "val"], dtype=object),
+            split=np.array(sides, dtype=object),
             subjects=np.array(["a", "b", "c", "d"], dtype=object),
             origins=np.array(["phantom/a", "phantom/b", "phantom/c", "phantom/d"], dtype=object),
             manifest={"sources": {}},

@@ -1,4 +1,4 @@
-"""The pictures of an ablation: one held-back slice by every arm, and what was corrected."""
+"""The pictures of an ablation: one test slice by every arm, and what was corrected."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ def draw_images(study: Study, data: Path, folder: Path, path: Path, slice_number
         data: File of training images.
         folder: Of the study.
         path: PNG to write.
-        slice_number: Which of the held-back slices.
+        slice_number: Which of the test slices.
     """
     from chpnet_stream.pictures import Panel, save_comparison
     from chpnet_training.losses import magnitude
-    from chpnet_training.runs import evaluated_network, validation_batches
+    from chpnet_training.runs import evaluated_network
+    from chpnet_training.unseen import unseen_batches
     from chpnet_training.validation import score_images
 
     condition = study.conditions[-1]
@@ -31,7 +32,7 @@ def draw_images(study: Study, data: Path, folder: Path, path: Path, slice_number
     size = recipe.data.batch
     few = {"slices": (slice_number // size + 1) * size}
     shown_only = {"validation": recipe.validation.model_copy(update=few)}
-    batch = validation_batches(recipe.model_copy(update=shown_only), data)[slice_number // size]
+    batch = unseen_batches(recipe.model_copy(update=shown_only), data)[slice_number // size]
     at = slice_number % size
     truth = magnitude(batch.target)[at, 0].numpy()
     images = {"start": batch.start}
@@ -50,5 +51,5 @@ def draw_images(study: Study, data: Path, folder: Path, path: Path, slice_number
         caption = f"{float(scores['psnr'][at]):.2f} dB   SSIM {float(scores['ssim'][at]):.3f}"
         panels.append(Panel(arm, caption, shown, shown - truth))
     panels.append(Panel("truth", "", truth))
-    save_comparison(path, panels, f"{study.name}: {condition.name}, held-back slice {slice_number}")
+    save_comparison(path, panels, f"{study.name}: {condition.name}, test slice {slice_number}")
     return len(images) > 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,10 +169,12 @@ def write_report(
     pictures = [files[2].name]
     if (out / f"{study.name}-images.png").exists():
         pictures.append(f"{study.name}-images.png")
-    text = _markdown(study, cells, contrasts, pictures, footer)
+    splits = {str(row["split"]) for row in rows}
+    text = _markdown(study, cells, contrasts, pictures, footer, splits)
     write_whole(files[0], text)
     content = {
         "study": study.model_dump(mode="json"),
+        "test splits": sorted(splits),
         "cells": [vars(cell) for cell in cells],
         "differences": [vars(item) for item in contrasts],
     }
@@ -186,6 +188,7 @@ def _markdown(
     contrasts: Sequence[Difference],
     pictures: Sequence[str],
     footer: str,
+    splits: Set[str],
 ) -> str:
     lines = [f"# {study.title or study.name}", ""]
     for condition in study.conditions:
@@ -216,9 +219,11 @@ def _markdown(
     if any(cell.psnr_spread is not None for cell in cells):
         spread = "The spread is the standard deviation over seeds; each seed's"
     lines += [
-        f"{spread} score is the mean over {study.test_slices} held-back slices. *gap closed* is "
+        f"{spread} score is the mean over {study.test_slices} test slices. *gap closed* is "
         "(S - none) / (teacher - none), with the teacher as it was before it taught; *teacher "
         "after ...* is the same teacher when the student was done.",
+        "",
+        _said_of_test(splits),
         "",
         *(line for name in pictures for line in (f"![{name}]({name})", "")),
         "## What was trained",
@@ -229,6 +234,20 @@ def _markdown(
     if footer:
         lines += [footer, ""]
     return "\n".join(lines)
+
+
+TESTED_ON = {
+    "test": "show subjects of the split `test`, which neither training nor validation has seen",
+    "val": "show the subjects of the validation, since the data have no split `test` "
+    "(`chpnet-train prepare --test` makes one), but not its slices: contrast, coils, noise and "
+    "masks are drawn anew",
+}
+
+
+def _said_of_test(splits: Set[str]) -> str:
+    """Whom the test slices show."""
+    told = [said for split, said in TESTED_ON.items() if split in splits]
+    return f"The test slices {'; others '.join(told)}. They are the same for all arms and seeds."
 
 
 def _table_of_runs(study: Study) -> str:

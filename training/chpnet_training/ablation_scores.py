@@ -7,12 +7,15 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chpnet_training.ablation import DONE, runs_of
 from chpnet_training.csv_file import write_rows
 from chpnet_training.study import Condition, Study
 from chpnet_training.trainer import CHECKPOINT
+
+if TYPE_CHECKING:
+    from chpnet_training.bank import SourceBank
 
 SCORES = "scores.csv"
 
@@ -20,22 +23,24 @@ SCORES = "scores.csv"
 def score_all(study: Study, data: Path, folder: Path) -> list[dict[str, Any]]:
     """Score every finished network on every condition, slice by slice; keeps `scores.csv`.
 
+    The slices are those of `unseen`: the validation does not look at them.
+
     Rows whose fingerprint is another one are scored again: the condition, the images or the
     network have changed under the same name. Rows of networks or conditions that the study does
     not have (any more) stay in the file, for the study that has them.
 
     Returns:
-        Rows of `scores.csv` that belong to the study: network, arm, seed, condition, slice, psnr,
-        ssim, nmse, fingerprint.
+        Rows of `scores.csv` that belong to the study: network, arm, seed, condition, split, slice,
+        psnr, ssim, nmse, fingerprint.
     """
     from chpnet_training.bank import SourceBank
 
     path = folder / SCORES
-    networks, checksum = list(_networks(study, folder)), SourceBank.load(data).checksum
+    networks, bank = list(_networks(study, folder)), SourceBank.load(data)
     rows = read_scores(path)
     asked = {(item.label, condition.name) for item in networks for condition in study.conditions}
     for condition in study.conditions:
-        test = _describe_test(study, condition, checksum)
+        test = _describe_test(study, condition, bank)
         marks = {item.label: item.fingerprint(test) for item in networks}
         known = {
             row["network"]
@@ -52,11 +57,14 @@ def score_all(study: Study, data: Path, folder: Path) -> list[dict[str, Any]]:
     return [row for row in rows if (row["network"], row["condition"]) in asked]
 
 
-def _describe_test(study: Study, condition: Condition, checksum: str) -> str:
+def _describe_test(study: Study, condition: Condition, bank: SourceBank) -> str:
     """All that determines the test slices of a condition."""
     from chpnet_training.dataset import describe_data
+    from chpnet_training.unseen import UNSEEN, unseen_split
 
-    return f"{describe_data(study.condition_recipe(condition))} {study.test_slices} {checksum}"
+    recipe = study.condition_recipe(condition)
+    drawn = f"{unseen_split(bank, recipe)} {UNSEEN}"
+    return f"{describe_data(recipe)} {study.test_slices} {bank.checksum} {drawn}"
 
 
 @dataclass(frozen=True)
@@ -108,10 +116,13 @@ def _score_condition(
 ) -> list[dict[str, Any]]:
     import torch
 
-    from chpnet_training.runs import evaluated_network, validation_batches
-    from chpnet_training.validation import score_images
+    from chpnet_training.runs import evaluated_network
+    from chpnet_training.unseen import UnseenSlices
+    from chpnet_training.validation import batches_of, score_images
 
-    batches = validation_batches(study.condition_recipe(condition), data)
+    recipe = study.condition_recipe(condition)
+    slices = UnseenSlices(data, recipe)
+    batches = batches_of(slices, study.test_slices, recipe.data.batch)
     rows: list[dict[str, Any]] = []
     for item in wanted:
         network = evaluated_network(item.checkpoint, item.network)[0] if item.checkpoint else None
@@ -124,7 +135,7 @@ def _score_condition(
             scores = score_images(image, batch.target)
             for i in range(len(image)):
                 row: dict[str, Any] = {"network": item.label, "arm": item.arm, "seed": item.seed}
-                row |= {"condition": condition.name, "slice": number}
+                row |= {"condition": condition.name, "split": slices.split, "slice": number}
                 row |= {key: float(value[i]) for key, value in scores.items()}
                 rows.append(row | {"fingerprint": marks[item.label]})
                 number += 1
@@ -135,7 +146,9 @@ def read_scores(path: Path) -> list[dict[str, Any]]:
     """Rows of a `scores.csv`; none where there is no file."""
     if not path.exists():
         return []
-    kinds: dict[str, Any] = dict.fromkeys(("network", "arm", "condition", "fingerprint"), str)
+    kinds: dict[str, Any] = dict.fromkeys(
+        ("network", "arm", "condition", "split", "fingerprint"), str
+    )
     kinds |= {"seed": int, "slice": int}
     with path.open(newline="", encoding="utf-8") as file:
         return [

@@ -56,7 +56,7 @@ class Study(BaseModel):
     )
     unet: bool = Field(True, description="train the plain U-Net of the recipe as well")
     conditions: tuple[Condition, ...] = Field(min_length=1)
-    test_slices: int = Field(64, ge=1, description="held-back slices for each condition")
+    test_slices: int = Field(64, ge=1, description="test slices for each condition")
 
     @field_validator("seeds")
     @classmethod
@@ -92,7 +92,7 @@ class Study(BaseModel):
         return Recipe.model_validate(content)
 
     def condition_recipe(self, condition: Condition) -> Recipe:
-        """The recipe whose held-back slices are the test of a condition."""
+        """The recipe that the test slices of a condition are drawn by (`unseen_batches`)."""
         content = self.recipe.model_dump()
         for key, value in condition.settings.items():
             put(content, key, value)

@@ -7,13 +7,24 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from chpnet_training.dataset import Batch
+from chpnet_training.dataset import Batch, Slices, collate
 from chpnet_training.losses import magnitude, structural_similarity
 
 SCORES = ("psnr", "ssim", "nmse")
 
 Network = Callable[[Tensor, Tensor, object, Tensor], Tensor]
 """A network or engine: start, adjoint, normal, noise to image."""
+
+
+def batches_of(
+    slices: Slices, count: int, size: int, device: torch.device | str = "cpu"
+) -> list[Batch]:
+    """The first `count` slices, `size` of them in a batch."""
+    numbers = range(count)
+    return [
+        collate([sample for i in numbers[at : at + size] for sample in slices[i]], device)
+        for at in range(0, count, size)
+    ]
 
 
 def psnr(x: Tensor, target: Tensor) -> Tensor:
