@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,9 @@ a network is hundreds of short loops, and threads that sleep must be woken for e
 
 BUSY_NUMBERS = 2**17
 """Numbers that cores are kept busy with: enough for several threads, few enough for any cache."""
+
+LIBRARIES = ("libtorch_cpu.so", "libtorch_cpu.dylib", "torch_cpu.dll")
+"""PyTorch's own, with the OpenMP that it was linked with."""
 
 SETTINGS = {
     "GOMP_SPINCOUNT": str(SPINS),
@@ -48,12 +49,11 @@ def take_over_threads() -> int:
     """
     import torch
 
-    with _ASKING:
-        if getattr(_THIS, "alone", False):
-            torch.set_num_threads(threads_of_all())
-            _set_mkl(0)
-            _THIS.alone = False
-        return int(torch.get_num_threads())
+    told = getattr(_THIS, "told", None)
+    if told is not None:
+        _let_loops_have(told, 0)
+        del _THIS.told
+    return int(torch.get_num_threads())
 
 
 def work_alone() -> None:
@@ -62,44 +62,42 @@ def work_alone() -> None:
     GNU OpenMP gives every thread that has loops a team of its own. Where all of them together are
     more than the cores, it lets none wait awake, and a network's hundreds of short loops cost half
     as much again. So a process has one team: that of the thread that runs the network.
+
+    Where PyTorch has no OpenMP, nothing changes.
     """
-    import torch
-
-    with _ASKING:
-        everybody = threads_of_all()
-        torch.get_num_threads()  # else the first loop asks, and takes over everybody's
-        torch.set_num_threads(1)
-        _set_mkl(1)
-        _THIS.alone = True
-        # That was for this thread, and for all that ask for the first time: tell these otherwise.
-        _in_passing(partial(torch.set_num_threads, everybody))
-
-
-def _set_mkl(count: int) -> None:
-    """The same for MKL's part of PyTorch on this thread; 0: as many as it was told for all."""
-    import ctypes
-
-    import torch
-
-    with contextlib.suppress(OSError, AttributeError):  # a PyTorch without MKL
-        library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
-        library.MKL_Set_Num_Threads_Local(count)
+    if getattr(_THIS, "told", None) is None:
+        told = take_over_threads()  # else the first loop asks, and takes over everybody's
+        if _let_loops_have(1, 1):
+            _THIS.told = told
 
 
 def threads_of_all() -> int:
     """Threads that PyTorch was told to use, whatever this thread does for itself."""
     import torch
 
-    found: list[int] = []
-    _in_passing(lambda: found.append(torch.get_num_threads()))
-    return found[0]
+    return int(getattr(_THIS, "told", None) or torch.get_num_threads())
 
 
-def _in_passing(work: Callable[[], object]) -> None:
-    """Do something on a thread that ends with it."""
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
+def _let_loops_have(threads: int, products: int) -> bool:
+    """Tell OpenMP and MKL for this thread only, which PyTorch itself can't; whether it was done.
+
+    Args:
+        threads: Of loops.
+        products: Of MKL's transforms and matrix products; 0: as many as it was told for all.
+    """
+    import ctypes
+
+    import torch
+
+    folder = Path(torch.__file__).parent / "lib"
+    for name in LIBRARIES:
+        with contextlib.suppress(OSError, AttributeError):
+            library = ctypes.CDLL(str(folder / name))
+            library.omp_set_num_threads(threads)
+            with contextlib.suppress(AttributeError):  # a PyTorch without MKL
+                library.MKL_Set_Num_Threads_Local(products)
+            return True
+    return False
 
 
 def keep_cores_busy() -> None:
@@ -111,6 +109,5 @@ def keep_cores_busy() -> None:
     torch.sin(_BLOCK[0], out=_BLOCK[0])
 
 
-_ASKING = threading.Lock()
 _THIS = threading.local()
 _BLOCK: list[Any] = []

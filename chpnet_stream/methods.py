@@ -39,6 +39,7 @@ class Reconstruction:
         notes: Steps for the image's processing history.
         baseline: The conventional image of the same slice, where it was asked for.
         mark: What is wrong with the data themselves; empty where nothing was noticed.
+        engine: What ran the network; None where the image is not the network's.
     """
 
     image: np.ndarray
@@ -51,3 +52,4 @@ class Reconstruction:
     notes: tuple[str, ...]
     baseline: Reconstruction | None = None
     mark: str = ""
+    engine: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -42,6 +43,9 @@ from chpnet_stream.symmetry import symmetrize
 
 CG_REGULARIZATION = 1e-2
 CG_ITERATIONS = 10
+
+HANG_SECONDS = 30.0
+"""After so long a GPU is not waited for any more."""
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -85,6 +89,10 @@ class _Job:
     reasons: list[str] = field(default_factory=list)
     stop: threading.Event | None = None
     mark: str = ""
+    broken: bool = False
+    """A method failed by an error that nobody expected."""
+    engine: str | None = None
+    """What ran the network."""
 
 
 class SliceReconstructor:
@@ -134,8 +142,11 @@ class SliceReconstructor:
         self.inspected: Callable[[DamagedLines], None] | None = None
         self.fallbacks: Counter[str] = Counter()
         self.apart = False
-        self.runner = DeadlineRunner()
-        weakref.finalize(self, self.runner.close)  # a scan that fails may not end its threads
+        self.runner, self._spare = DeadlineRunner(), DeadlineRunner()
+        for runner in (self.runner, self._spare):
+            weakref.finalize(self, runner.close)  # a scan that fails may not end its threads
+        self._by_cpu: SliceReconstructor | None = None
+        self._hangs = False
 
     def __call__(
         self,
@@ -170,22 +181,65 @@ class SliceReconstructor:
             with torch.inference_mode():
                 if wanted == "chpnet" and (deadline is not None or baseline):
                     return self._beside_conventional(job, deadline, baseline)
-                return self.on_its_thread(partial(self._first_of, job, LADDERS[wanted]))
+                return self._first_somewhere(job, LADDERS[wanted])
         finally:
             self._ahead.forget(data)
+
+    def _first_somewhere(self, job: _Job, ladder: Sequence[str]) -> Reconstruction:
+        """The image of the first method that has a fit one; by the CPU where a GPU hangs."""
+        patience = HANG_SECONDS if self._on_gpu else None
+        if not self._hangs:
+            try:
+                return self.on_its_thread(partial(self._first_of, job, ladder), patience)
+            except TooLateError:
+                self._hangs = True
+        detail = f"no answer within {HANG_SECONDS:g} s, it is not asked any more"
+        self._note_fallback(job, ladder[0], "GPU hangs", detail)
+        return self.on_its_thread(partial(self._refuge, job, ladder))
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self.device.type != "cpu"
 
     def _first_of(self, job: _Job, ladder: Sequence[str]) -> Reconstruction:
         """The image of the first method that has a fit one."""
         for name in ladder:
+            if self._on_gpu and job.broken and (job.work is None or name == "rss"):
+                break
             if job.reasons and job.work is None and name != "rss":
                 continue  # without coil maps there is only one method left
             made = self._tried(job, name, partial(self._attempt, job, name))
             if made is not None:
                 return made
-        raise ReconstructionError(
+        if self._on_gpu and job.broken:
+            return self._refuge(job, ladder)
+        raise self._no_image(job, ladder)
+
+    def _no_image(self, job: _Job, ladder: Sequence[str]) -> ReconstructionError:
+        return ReconstructionError(
             f"slice {job.data.counters['slice']}: expected an image, found none by "
             f"{', '.join(ladder)} ({'; '.join(job.reasons)}); check its raw data"
         )
+
+    def _refuge(self, job: _Job, ladder: Sequence[str]) -> Reconstruction:
+        """The conventional image by the CPU: a GPU that has failed may fail in all that follows."""
+        method = "cg-sense" if ladder[0] == "chpnet" else ladder[0]
+        if self._by_cpu is None:
+            device = torch.device("cpu")
+            self._by_cpu = SliceReconstructor(
+                self.calibration.noise,
+                None,
+                method=method,
+                device=device,
+                complex_images=self.complex_images,
+            )
+            self._by_cpu.calibration = self.calibration.elsewhere(device)
+        self._by_cpu.inspected = self.inspected
+        made = self._tried(job, f"{method} on the CPU", partial(self._by_cpu, job.data, method))
+        if made is None:
+            raise self._no_image(job, ladder)
+        reasons = [*job.reasons, *filter(None, [made.fallback])]
+        return replace(made, wanted=job.wanted, fallback="; ".join(reasons))
 
     def _tried(
         self, job: _Job, name: str, make: Callable[[], Reconstruction]
@@ -198,6 +252,7 @@ class SliceReconstructor:
         except _Unfit as unfit:
             self._note_fallback(job, name, unfit.kind, str(unfit))
         except Exception as error:  # noqa: BLE001 - whatever fails, the slice goes out
+            job.broken = True
             detail = f"{type(error).__name__}: {first_line(error)}"
             self._note_fallback(job, name, "unexpected error", detail, trace=True)
         return None
@@ -206,10 +261,10 @@ class SliceReconstructor:
         self, job: _Job, deadline: float | None, baseline: bool
     ) -> Reconstruction:
         """The conventional image first; then the network's, if it is fit and in time."""
-        made_first = self.on_its_thread(partial(self._first_of, job, LADDERS["cg-sense"]))
+        made_first = self._first_somewhere(job, LADDERS["cg-sense"])
         conventional = replace(made_first, wanted="cg-sense")
         made: Reconstruction | None = None
-        if job.work is not None:
+        if job.work is not None and not self._hangs:
             # A job of its own: late work must not touch what has been sent.
             again = replace(job, clock=StageClock(self.device), reasons=[])
             made = self._tried(job, "chpnet", partial(self._in_time, again, deadline))
@@ -241,16 +296,29 @@ class SliceReconstructor:
             detail = "the network's image was not ready at the deadline"
             raise _Unfit(LATE, detail) from error
 
-    def on_its_thread(self, make: Callable[[], T]) -> T:
-        """What `make` gives, where slices are reconstructed; here while late work goes on there."""
-        if not self.apart or not self.runner.is_free:
-            return make()
+    def on_its_thread(self, make: Callable[[], T], patience: float | None = None) -> T:
+        """What `make` gives, on the thread of the slices where there is one (`apart`).
+
+        While late work goes on there it is made on a second one, and where no thread can be
+        started it is made here.
+
+        Args:
+            make: The work.
+            patience: Seconds that it is waited for; None for any time, as on this thread.
+
+        Raises:
+            TooLateError: They are over.
+        """
 
         def work(stop: threading.Event) -> T:
             with torch.inference_mode():  # of this thread
                 return make()
 
-        return self.runner.run(work)
+        deadline = None if patience is None else time.monotonic() + patience
+        for runner in (self.runner, self._spare):
+            if self.apart and runner.is_ready():
+                return runner.run(work, deadline)
+        return make()
 
     def _attempt(self, job: _Job, name: str) -> Reconstruction:
         """Reconstruct by one method."""
@@ -295,6 +363,7 @@ class SliceReconstructor:
             job.clock.milliseconds,
             (*notes, name),
             mark="; ".join(mark for mark in (job.work.mark if job.work else "", job.mark) if mark),
+            engine=job.engine if name == "chpnet" else None,
         )
 
     def grow(self, growing: GrowingSlice) -> None:
@@ -319,7 +388,8 @@ class SliceReconstructor:
 
     def close(self) -> None:
         """Let go of the threads, at the end of the scan."""
-        self.runner.close()
+        for runner in (self.runner, self._spare):
+            runner.close()
         self._ahead.clear()
 
     def _prepare(self, job: _Job) -> _Work:
@@ -419,6 +489,7 @@ class SliceReconstructor:
             raise _Unfit("engine failed", str(error)) from error
         finally:
             job.clock.lap("network")
+        job.engine = engine.name  # now: another scan's run may change it
         if made.shape != problem.start.shape:
             raise _Unfit(
                 "engine failed",

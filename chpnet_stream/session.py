@@ -165,11 +165,7 @@ class Session:
         """
         if int(item.flags) & flags.NOISE:
             self.noise.add(item)
-        made = []
-        for data in self.assembler.feed(item, received_at):
-            made.append(self._reconstruct(data))
-            if self._pace is not None:
-                self._pace.end(data.serial)
+        made = [self._reconstruct(s) for s in self.assembler.feed(item, received_at)]
         growing = self.assembler.growing
         if growing is not None and self.prepare is None and self.options.method != "rss":
             self.reconstructor.grow(growing)
@@ -177,13 +173,13 @@ class Session:
         return made
 
     def _wake(self, serial: int, received_at: float | None) -> None:
-        """Wake the cores in time for the slice that a line has come for."""
+        """Wake the cores in time for the slice that will be complete next, now that a line came."""
         if self._pace is None or self.reconstructor.device.type != "cpu":
             return
-        now = time.monotonic() if received_at is None else received_at
-        expected = self._pace.line(serial, now)
-        if expected is not None:
-            early = 1e-3 * self.options.wake_ms
+        now = time.monotonic()
+        expected = self._pace.line(serial, now if received_at is None else received_at)
+        early = 1e-3 * self.options.wake_ms
+        if expected is not None and now < expected + early:
             self.reconstructor.runner.wake(expected - early, expected + early)
 
     def end_block(self) -> list[SessionImage]:
@@ -227,6 +223,8 @@ class Session:
             result = replace(result, wanted="chpnet", fallback="; ".join(reasons))
         else:
             self._judge(data, result)
+        if self._pace is not None:
+            self._pace.end(data.serial, data.complete)
         metrics = self.metrics
         self._number += 1
         metrics.images += 1
@@ -316,7 +314,8 @@ class Session:
         pixels = self.options.scale * result.image
         comments = ["for research use"]
         if result.fallback is not None:
-            comments.append(f"{result.method} instead of {result.wanted}: {result.fallback}")
+            how = f"instead of {result.wanted}" if result.method != result.wanted else "by the CPU"
+            comments.append(f"{result.method} {how}: {result.fallback}")
         if result.mark:
             comments.append(f"check the data: {result.mark}")
         if not data.complete:
@@ -359,7 +358,7 @@ class Session:
             "ChpnetMethod": result.method,
             "ChpnetModel": card.name if card and by_network else None,
             "ChpnetModelChecksum": card.checksum if card and by_network else None,
-            "ChpnetEngine": self.engine.name if self.engine and by_network else None,
+            "ChpnetEngine": result.engine if by_network else None,
             "ChpnetDataConsistencyResidual": None if residual is None else f"{residual:.5f}",
             "ChpnetFallback": result.fallback,
             "ChpnetDataMark": result.mark or None,

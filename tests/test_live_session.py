@@ -3,7 +3,8 @@
 import gc
 import threading
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +14,8 @@ import pytest
 import torch
 
 from chpnet_stream import deadline as deadlines
-from chpnet_stream.deadline import DeadlineRunner
+from chpnet_stream.busy import anybody_works, working
+from chpnet_stream.deadline import DeadlineRunner, GivenUpError, TooLateError
 from chpnet_stream.engines.engine import Engine
 from chpnet_stream.errors import MissingCalibrationError
 from chpnet_stream.mrd.files import ScanFile
@@ -59,6 +61,16 @@ def wait_for(condition: Callable[[], bool]) -> bool:
     return condition()
 
 
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """PyTorch was told to use two threads: a thread that works alone shows."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("wanted", [{}, {"deadline_ms": 50_000.0}, {"send_baseline": True}])
 def test_the_images_are_the_same_and_made_on_one_thread(
     engine: Engine, small_scan: Path, wanted: dict[str, Any]
@@ -70,7 +82,7 @@ def test_the_images_are_the_same_and_made_on_one_thread(
         return engine.run(problem)
 
     images = live(small_scan, FaultyEngine(engine, fault), **wanted)
-    assert where == {("network", torch.get_num_threads())}  # the dry run, too
+    assert where == {("network", 2)}  # the dry run, too
     _, plain = run(small_scan, engine, **wanted)
     assert [i.result.method for i in images] == [i.result.method for i in plain]
     for image, same in zip(images, plain, strict=True):
@@ -123,14 +135,17 @@ def test_the_thread_ends_with_the_session_even_if_the_scan_fails(
 
 
 class Spins:
-    """Counts what keeps cores busy."""
+    """Notes when cores are kept busy."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.times: list[float] = []
+        self.failure: Exception | None = None
         monkeypatch.setattr(deadlines, "keep_cores_busy", self)
 
     def __call__(self) -> None:
         self.times.append(time.monotonic())
+        if self.failure is not None:
+            raise self.failure
         time.sleep(0.001)
 
 
@@ -139,44 +154,141 @@ def spins(monkeypatch: pytest.MonkeyPatch) -> Spins:
     return Spins(monkeypatch)
 
 
-def test_cores_are_kept_busy_from_begin_to_end(spins: Spins) -> None:
+FOREVER = 1e6
+
+
+def test_cores_are_not_kept_busy_before_begin_or_behind_end(spins: Spins) -> None:
     runner = DeadlineRunner()
     now = time.monotonic()
-    runner.wake(now + 0.05, now + 0.15)
+    runner.wake(now + FOREVER, now + 2 * FOREVER)
+    runner.wake(now - 2.0, now - 1.0)
+    assert runner.run(lambda stop: len(spins.times)) == 0
+    begin = time.monotonic() + 0.05
+    runner.wake(begin, begin + FOREVER)
     assert wait_for(lambda: bool(spins.times))
-    assert wait_for(lambda: time.monotonic() > now + 0.3)
-    assert now + 0.05 <= spins.times[0]
-    assert spins.times[-1] < now + 0.15
+    assert spins.times[0] >= begin
     runner.close()
 
 
-def test_work_ends_it_at_once(spins: Spins) -> None:
+def test_an_end_that_comes_ends_it(spins: Spins) -> None:
     runner = DeadlineRunner()
-    runner.wake(0.0, time.monotonic() + 1e6)
+    begin = time.monotonic()
+    runner.wake(begin, begin + 0.3)
+    assert wait_for(lambda: time.monotonic() > begin + 0.4)
+    seen = len(spins.times)
+    runner.wake(time.monotonic() + FOREVER, time.monotonic() + 2 * FOREVER)
+    assert runner.run(lambda stop: len(spins.times)) == seen
+    runner.close()
+
+
+def test_work_ends_it_at_once_and_so_does_the_end(spins: Spins) -> None:
+    runner = DeadlineRunner()
+    runner.wake(0.0, time.monotonic() + FOREVER)
     assert wait_for(lambda: bool(spins.times))
     assert runner.run(lambda stop: len(spins.times)) == runner.run(lambda stop: len(spins.times))
-    runner.wake(0.0, time.monotonic() + 1e6)
+    runner.wake(0.0, time.monotonic() + FOREVER)
     seen = len(spins.times)
     assert wait_for(lambda: len(spins.times) > seen)
-    runner.close()  # and so does the end
+    (thread,) = networks()
+    runner.close()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
 
 
-def test_nobody_keeps_cores_from_another_scan_that_works(spins: Spins) -> None:
-    one, other = DeadlineRunner(), DeadlineRunner()
-    one.wake(0.0, time.monotonic() + 1e6)
+def test_nobody_keeps_cores_from_another_who_works(spins: Spins) -> None:
+    runner = DeadlineRunner()
+    with working():
+        runner.wake(0.0, time.monotonic() + FOREVER)
+        assert runner.run(lambda stop: len(spins.times)) == 0
+        runner.wake(0.0, time.monotonic() + FOREVER)
+        time.sleep(0.02)  # were it not so, it would spin now
+        assert not spins.times
     assert wait_for(lambda: bool(spins.times))
+    runner.close()
 
-    def work(stop: threading.Event) -> int:
-        time.sleep(0.05)  # the last turn may still be going on
-        seen = len(spins.times)
-        time.sleep(0.05)
-        return len(spins.times) - seen
 
-    assert other.run(work) == 0
-    seen = len(spins.times)
-    assert wait_for(lambda: len(spins.times) > seen)
-    one.close()
+def test_work_that_is_given_up_keeps_no_cores(spins: Spins) -> None:
+    late, other = DeadlineRunner(), DeadlineRunner()
+    free = threading.Event()
+    with pytest.raises(TooLateError):
+        late.run(lambda stop: free.wait(PATIENCE), time.monotonic() + 0.01)
+    assert not anybody_works()
+    other.wake(0.0, time.monotonic() + FOREVER)
+    assert wait_for(lambda: bool(spins.times))
+    free.set()
     other.close()
+    late.close()
+
+
+def test_cores_that_can_not_be_kept_awake_cost_no_slice(
+    spins: Spins, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner = DeadlineRunner()
+    spins.failure = MemoryError("none left")
+    runner.wake(0.0, time.monotonic() + FOREVER)
+    assert wait_for(lambda: "cores are not kept awake: MemoryError: none left" in caplog.text)
+    assert runner.run(lambda stop: 7) == 7
+    assert len(spins.times) == 1
+    runner.close()
+
+
+def test_without_threads_slices_are_made_where_they_come(
+    small_scan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    _, plain = run(small_scan)
+    with ScanFile(small_scan) as scan:
+        lines = list(scan.acquisitions())
+
+        def work() -> list[SessionImage]:
+            session = Session(scan.header, ReconstructionOptions(method="cg-sense"), live=True)
+            return list(session.images(lines))
+
+        with ThreadPoolExecutor(1, "scan") as pool:
+            future = pool.submit(time.sleep, 0)
+            future.result(PATIENCE)
+            monkeypatch.setattr(threading.Thread, "start", none)
+            images = pool.submit(work).result(PATIENCE)
+    for image, same in zip(images, plain, strict=True):
+        np.testing.assert_array_equal(image.result.image, same.result.image)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_who_waits_for_a_thread_that_has_ended_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> int:
+        raise MemoryError
+
+    monkeypatch.setattr(deadlines, "take_over_threads", broken)
+    monkeypatch.setattr(deadlines, "LOOK_SECONDS", 0.01)
+    with pytest.raises(RuntimeError, match="the thread that reconstructs has ended"):
+        DeadlineRunner().run(lambda stop: 7)
+
+
+def test_nothing_of_late_work_is_kept() -> None:
+    class Big:
+        pass
+
+    runner, free = DeadlineRunner(), threading.Event()
+    big = Big()
+    gone = weakref.ref(big)
+
+    def late(stop: threading.Event, big: Big = big) -> None:
+        free.wait(PATIENCE)
+        raise GivenUpError
+
+    gc.disable()
+    try:
+        with pytest.raises(TooLateError):
+            runner.run(late, time.monotonic() + 0.01)
+        del late, big
+        free.set()
+        assert runner.run(lambda stop: 1) == 1
+        assert gone() is None
+    finally:
+        gc.enable()
+    runner.close()
 
 
 @pytest.mark.parametrize(("wake_ms", "expected"), [(0.0, False), (500.0, True)])

@@ -3,6 +3,7 @@ from concurrent.futures import Future
 
 import pytest
 
+from chpnet_stream.busy import anybody_works
 from chpnet_stream.passing_thread import PassingThread
 
 
@@ -42,3 +43,20 @@ def test_what_goes_wrong_is_told_and_the_next_goes_on() -> None:
     with pytest.raises(ZeroDivisionError):
         broken.result(60)
     assert last.result(60) == 2
+
+
+def test_without_a_thread_the_next_work_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    beside = PassingThread("beside")
+    with monkeypatch.context() as context:
+        context.setattr(threading.Thread, "start", none)
+        with pytest.raises(RuntimeError, match="can't start"):
+            beside.submit(lambda: 1)
+    assert beside.submit(lambda: 2).result(60) == 2
+
+
+def test_who_works_beside_is_at_work() -> None:
+    assert PassingThread("beside").submit(anybody_works).result(60)
+    assert not anybody_works()

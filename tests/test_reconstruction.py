@@ -1,5 +1,6 @@
 """Every method on simulated scans, and what happens when one of them fails."""
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from chpnet_stream import reconstruction
 from chpnet_stream.engines.engine import Engine, Problem
 from chpnet_stream.errors import (
     EngineError,
@@ -224,18 +226,60 @@ def test_without_network_and_cg_sense_there_is_the_root_sum_of_squares(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU that does not fail")
 def test_a_gpu_that_is_gone_costs_no_slice(small_scan: Path) -> None:
-    """Whatever is asked of it raises, the wait of the clock for its work too."""
+    """Whatever is asked of it raises, the wait of the clock for its work too: the CPU does it."""
     noise, slices = slices_of(small_scan)
-    _, expected = run(small_scan, method="rss")
     gone = torch.device("cuda")
     with pytest.raises(Exception, match="CUDA"):
         torch.cuda.synchronize(gone)
-    reconstruct = SliceReconstructor(noise, None, method="cg-sense", device=gone)
+    for method in ("cg-sense", "zero-filled", "rss"):
+        _, expected = run(small_scan, method=method)
+        reconstruct = SliceReconstructor(noise, None, method=method, device=gone)
+        for data, wanted in zip(slices, expected, strict=True):
+            result = reconstruct(data)
+            assert result.method == result.wanted == method
+            assert method == "rss" or "CUDA" in result.fallback  # which never asks it
+            np.testing.assert_array_equal(result.image, wanted.result.image)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU that does not fail")
+def test_a_session_whose_gpu_is_gone_says_so(small_scan: Path, engine: Engine) -> None:
+    """Of a scan that asks for the network it gets conventional images, of the CPU."""
+    gone = FaultyEngine(engine, lambda problem: problem.start)
+    gone.device = torch.device("cuda")
+    session, images = run(small_scan, gone)
+    _, expected = run(small_scan)
+    for image, wanted in zip(images, expected, strict=True):
+        assert (image.result.method, image.result.wanted) == ("cg-sense", "chpnet")
+        np.testing.assert_array_equal(image.result.image, wanted.result.image)
+        told = session.to_ismrmrd(image).meta
+        assert "CUDA" in told["ChpnetFallback"]
+    assert session.metrics.fallbacks == {"unexpected error": 2}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU that does not fail")
+def test_a_gpu_that_never_answers_is_asked_once(
+    small_scan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise, slices = slices_of(small_scan)
+    _, expected = run(small_scan)
+    monkeypatch.setattr(reconstruction, "HANG_SECONDS", 0.2)
+    free, asked = threading.Event(), []
+    reconstruct = SliceReconstructor(noise, None, method="cg-sense", device=torch.device("cuda"))
+    reconstruct.apart = True
+
+    def hangs(data: Slice) -> None:
+        asked.append(data)
+        free.wait(60)
+
+    monkeypatch.setattr(reconstruct.calibration, "sensitivities", hangs)
     for data, wanted in zip(slices, expected, strict=True):
         result = reconstruct(data)
-        assert result.method == "rss"
-        assert "CUDA" in result.fallback
+        assert result.method == "cg-sense"
+        assert result.fallback.startswith("GPU hangs: no answer within 0.2 s")
         np.testing.assert_array_equal(result.image, wanted.result.image)
+    assert len(asked) == 1
+    free.set()
+    reconstruct.close()
 
 
 @pytest.mark.parametrize("unit", [1e-25, 1e30])

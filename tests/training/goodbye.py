@@ -44,13 +44,17 @@ def free_ports(count):
     Of the others, a connection may take one before the group listens there: gloo's, or the one
     that looks for this very port (who connects to a port of that range may meet himself).
     """
-    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    given = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    lowest, highest = map(int, given)
+    others = [port for port in range(1024, 65536) if not lowest <= port <= highest]
     found = []
-    for port in random.sample(range(max(1024, lowest - 20_000), lowest), 10 * count):
+    for port in random.sample(others, len(others)):
         with socket.socket() as one, suppress(OSError):
             one.bind(("127.0.0.1", port))
             found.append(port)
-    return found[:count]
+        if len(found) == count:
+            return found
+    sys.exit(f"expected {count} free ports outside of {lowest} to {highest}, found {len(found)}")
 
 
 def main(rounds, seconds):
