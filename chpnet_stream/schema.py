@@ -110,9 +110,10 @@ SETTINGS = {
         Setting(
             "wake_ms",
             30.0,
-            "On a CPU: how long before the last readout of a slice is expected its cores are kept "
-            "busy, so that they are fast when it comes; cores that had nothing to do for a tenth "
-            "of a second take almost twice as long. 0: they rest between slices.",
+            "On a CPU: how long before the last readout of a slice is expected all cores are kept "
+            "busy, and at most as long behind it, so that they are fast when it comes; cores that "
+            "had nothing to do for a tenth of a second take almost twice as long. 0: they rest "
+            "between slices.",
             least=0,
             most=1000,
             unit="ms",
