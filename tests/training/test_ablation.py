@@ -3,6 +3,7 @@
 import fcntl
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -193,6 +194,39 @@ def test_runs_of_another_recipe_are_refused(bank, finished):
         train_all(longer, bank, finished["folder"], deadline=soon())
 
 
+def other_bank(place: Path) -> Path:
+    """The same images, another of them held back."""
+    return tiny_bank(place / "other.h5", ("val", "train", "train", "train"))
+
+
+def test_runs_of_other_data_are_refused(finished, tmp_path):
+    with pytest.raises(
+        TrainingError, match=r"--data other\.h5 \(checksum \w{12}\), found .* begun with bank\.h5"
+    ):
+        train_all(tiny_study(), other_bank(tmp_path), finished["folder"], deadline=soon())
+
+
+def test_runs_of_another_teacher_are_refused(bank, finished, tmp_path):
+    folder = shutil.copytree(finished["folder"], tmp_path / "out")
+    state = state_of(folder / "teacher")
+    next(iter(state["networks"]["teacher"].values())).add_(0.5)
+    write_checkpoint(folder / "teacher" / CHECKPOINT, state)
+    with pytest.raises(TrainingError, match=r"dynamic-seed0.*--teacher teacher/last\.ckpt"):
+        train_all(tiny_study(), bank, folder, deadline=soon())
+
+
+def test_finished_runs_that_do_not_say_their_data_are_kept_with_a_warning(
+    bank, finished, tmp_path, caplog
+):
+    folder = shutil.copytree(finished["folder"], tmp_path / "out")
+    for name in ("teacher", "none-seed1"):
+        state = state_of(folder / name)
+        del state["given"]
+        write_checkpoint(folder / name / CHECKPOINT, state)
+    assert train_all(tiny_study(), bank, folder, deadline=soon())
+    assert "checkpoints of teacher, none-seed1 don't say which data" in caplog.text
+
+
 def test_only_settings_that_count_for_a_run_are_compared(finished):
     folder = finished["folder"]
     study = tiny_study(arms={"none": {"weight": 0.0, "hints": 0.0}, "dynamic": {"pull": 0.25}})
@@ -211,7 +245,7 @@ def test_only_settings_that_count_for_a_run_are_compared(finished):
     assert said.startswith("student.widths")
 
 
-def test_a_teacher_of_another_study(bank, finished, tmp_path):
+def test_a_teacher_of_another_study(bank, finished, tmp_path, caplog):
     """It is taken over, and the shared slices, which its training would have made, are made."""
     checkpoint = finished["folder"] / "teacher" / CHECKPOINT
     adopt_teacher(checkpoint, tmp_path)
@@ -222,8 +256,14 @@ def test_a_teacher_of_another_study(bank, finished, tmp_path):
 
     study = tiny_study(arms={"dynamic": {}}, seeds=[7])
     assert train_all(study, bank, tmp_path, deadline=soon())
+    assert not caplog.text
     assert (tmp_path / "data" / "train.pt").exists()
     assert state_of(tmp_path / "dynamic-seed7")["step"] == 4
+
+    late = time.monotonic() - 1
+    only_taught = tiny_study(arms={"frozen": {"correction": False}}, seeds=[8])
+    assert not train_all(only_taught, other_bank(tmp_path), tmp_path, deadline=late)
+    assert "trained with bank.h5" in caplog.text  # of a teacher, that is allowed
 
     other = tmp_path / "other.ckpt"
     other.write_bytes((finished["folder"] / "dynamic-seed0" / CHECKPOINT).read_bytes())

@@ -113,8 +113,23 @@ def test_fixed_slices_are_simulated_once_and_repeated_in_another_order(bank, tmp
     assert [p.name for p in file.parent.iterdir()] == ["train.pt"]
     with pytest.raises(InputError, match="found others; remove the file"):
         FixedSlices(dataset(bank, seed=2, data={"batch": 2}), 6, file, 3)
+    other = tiny_bank(tmp_path / "other.h5", ("val", "train", "train", "train"))
+    said = r"expected slices of other\.h5 \(checksum \w{12}\), found those of bank\.h5 \(checksum"
+    with pytest.raises(InputError, match=said):
+        FixedSlices(dataset(other, data={"batch": 2}), 6, file, 3)
     with pytest.raises(ConfigurationError, match=r"data\.fixed = 5: expected a multiple of 2"):
         FixedSlices(data, 5, tmp_path / "y.pt", 3)
+
+
+def test_slices_that_do_not_say_their_data_are_taken_with_a_warning(bank, tmp_path, caplog):
+    file = tmp_path / "train.pt"
+    FixedSlices(dataset(bank), 2, file, 3)
+    assert not caplog.text
+    content = torch.load(file, weights_only=True)
+    del content["data"]
+    torch.save(content, file)
+    assert len(FixedSlices(dataset(bank), 2, file, 3).slices) == 2
+    assert "does not say which data it was made of" in caplog.text
 
 
 def test_a_step_of_superres_has_one_factor(bank, tmp_path):

@@ -131,7 +131,7 @@ def test_what_is_not_finite_is_diagnosed_before_the_weights_change(value):
         "loss",
         str(value),
         "not finite in slope.weight",
-        "lower the learning rate (now 0.099)",
+        "at a learning rate of 0.099; begin a new run",
     ):
         assert word in str(caught.value)
     assert weight(optimizer) == before

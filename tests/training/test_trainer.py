@@ -12,12 +12,14 @@ import pytest
 import torch
 
 from chpnet_stream.errors import ConfigurationError
+from chpnet_training.bank import SourceBank
 from chpnet_training.optimization import TrainingError
 from chpnet_training.trainer import BEST, CHECKPOINT
 from tests.training.tiny import tiny_bank
 from tests.training.tiny_runs import (
     KINDS,
     assert_same,
+    cpu,
     make_run,
     recipe_for_all,
     spoil,
@@ -256,6 +258,104 @@ def test_a_checkpoint_from_before_a_setting_came_is_continued(bank, tmp_path, un
     assert make_run("student", recipe_for_all(), bank, tmp_path).step == 6
 
 
+@pytest.fixture(scope="module")
+def other_bank(tmp_path_factory):
+    """The same images, another of them held back."""
+    path = tmp_path_factory.mktemp("other") / "other.h5"
+    return tiny_bank(path, ("val", "train", "train", "train"))
+
+
+@EVERY_KIND
+def test_a_run_with_other_data_is_refused_and_both_are_named(bank, other_bank, uninterrupted, kind):
+    before, now = (SourceBank.load(path).checksum[:12] for path in (bank, other_bank))
+    said = (
+        rf"--data other\.h5 \(checksum {now}\), found .* begun with bank\.h5 "
+        rf"\(checksum {before}\); give the same file again, or choose another --out"
+    )
+    teacher = teacher_of(uninterrupted)
+    with pytest.raises(TrainingError, match=said):
+        make_run(kind, recipe_for_all(), other_bank, uninterrupted[kind], teacher=teacher)
+
+
+def test_data_are_known_by_what_they_hold_and_not_by_their_name(bank, tmp_path, uninterrupted):
+    moved = tmp_path / "renamed.h5"
+    moved.write_bytes(bank.read_bytes())
+    assert make_run("student", recipe_for_all(), moved, uninterrupted["student"]).step == 6
+
+
+def test_a_run_of_other_data_is_refused_before_slices_are_simulated(bank, other_bank, tmp_path):
+    recipe = recipe_for_all(data={"fixed": 4})
+    make_run("student", recipe, bank, tmp_path).run(stop=lambda: True)
+    (tmp_path / "data" / "train.pt").unlink()
+    with pytest.raises(TrainingError, match="--data other"):
+        make_run("student", recipe, other_bank, tmp_path)
+    assert not (tmp_path / "data" / "train.pt").exists()
+
+
+def test_a_checkpoint_that_does_not_say_its_data_is_continued_with_a_warning(
+    bank, tmp_path, uninterrupted, caplog
+):
+    state = state_of(uninterrupted["student"])
+    del state["given"], state["arithmetic"], state["about"]
+    state["recipe"]["optimizer"]["steps"] = 8
+    torch.save(state, tmp_path / CHECKPOINT)
+    trainer = make_run("student", recipe_for_all(8), bank, tmp_path)
+    assert "does not say which data it was trained with" in caplog.text
+    caplog.clear()
+    assert trainer.run()
+    assert make_run("student", recipe_for_all(8), bank, tmp_path).step == 8
+    assert not caplog.text
+
+
+def test_what_a_card_tells_is_kept(bank, tmp_path):
+    trainer = make_run("student", recipe_for_all(), bank, tmp_path)
+    trainer.about = {"data": ["heads"]}
+    trainer.run(stop=lambda: True)
+    assert make_run("student", recipe_for_all(), bank, tmp_path).about == {"data": ["heads"]}
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_run_with_another_teacher_is_refused(bank, tmp_path, uninterrupted, frozen):
+    learns = {"parameters": not frozen, "structure": not frozen}
+    recipe = recipe_for_all(distillation=learns)
+    run = tmp_path / "run"
+    first = teacher_of(uninterrupted)
+    make_run("distill", recipe, bank, run, teacher=first).run(stop=lambda: True)
+    state = state_of(uninterrupted["teacher"])
+    same = tmp_path / "same.ckpt"
+    torch.save({**state, "step": 99}, same)  # the same weights in another file
+    assert make_run("distill", recipe, bank, run, teacher=same).step == 1
+    for weights in state["networks"]["teacher"].values():
+        weights.mul_(1.5)
+    other = tmp_path / "other.ckpt"
+    torch.save(state, other)
+    with pytest.raises(TrainingError, match=r"--teacher .*/other\.ckpt .*begun with .*last\.ckpt"):
+        make_run("distill", recipe, bank, run, teacher=other)
+
+
+def test_a_teacher_of_other_data_is_told(bank, other_bank, tmp_path, uninterrupted, caplog):
+    make_run("distill", recipe_for_all(), bank, tmp_path / "a", teacher=teacher_of(uninterrupted))
+    assert not caplog.text
+    make_run(
+        "distill", recipe_for_all(), other_bank, tmp_path / "b", teacher=teacher_of(uninterrupted)
+    )
+    assert "trained with bank.h5" in caplog.text
+    assert "may have seen images that its student is scored on" in caplog.text
+
+
+def test_a_run_in_another_precision_is_refused(bank, uninterrupted):
+    with pytest.raises(
+        TrainingError, match=r"--precision bf16-mixed, found .*begun with 32-true; give --precision"
+    ):
+        make_run(
+            "student",
+            recipe_for_all(),
+            bank,
+            uninterrupted["student"],
+            fabric=cpu(precision="bf16-mixed"),
+        )
+
+
 def test_best_weights_alone_are_no_run_to_continue(bank, tmp_path, uninterrupted):
     best = (uninterrupted["student"] / BEST).read_bytes()
     (tmp_path / CHECKPOINT).write_bytes(best)
@@ -281,7 +381,8 @@ def test_a_loss_that_is_not_finite_ends_the_run(bank, tmp_path, uninterrupted, k
     before = [p.clone() for p in learner.evaluated.parameters()]
     name = "teacher" if kind == "teacher" else "student"
     with pytest.raises(
-        TrainingError, match=rf"step 1, {name}: .*found loss.*not finite in \w+.*learning rate"
+        TrainingError,
+        match=rf"step 1, {name}: .*found loss.*not finite in \w+.*rate.*finetune RECIPE RUN/best",
     ):
         trainer.run()
     assert (tmp_path / CHECKPOINT).read_bytes() == kept

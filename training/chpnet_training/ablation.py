@@ -7,25 +7,35 @@ there is not made again, so an interrupted study goes on where it was.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from chpnet_stream.whole_file import whole_file
-from chpnet_training.checkpoint import read_checkpoint
+from chpnet_stream.whole_file import whole_file, write_whole
+from chpnet_training.bank import SourceBank
+from chpnet_training.checkpoint import (
+    check_given,
+    given_to,
+    read_checkpoint,
+    weights_identity,
+)
 from chpnet_training.optimization import TrainingError
 from chpnet_training.options import ALLOCATOR
 from chpnet_training.recipe import Recipe, differences
 from chpnet_training.runlog import VALIDATION
+from chpnet_training.runs import warn_of_other_data
 from chpnet_training.study import Study
 from chpnet_training.trainer import CHECKPOINT
+
+logger = logging.getLogger(__name__)
 
 DONE = "finished"
 """File in the folder of a run that reached its end."""
@@ -75,6 +85,11 @@ class Run:
         alone = self.arm == "unet" or self.recipe.distillation.weight == 0
         return "student" if alone else "distill"
 
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Options by which it is known again, beside its recipe."""
+        return ("data", "teacher") if self.verb == "distill" else ("data",)
+
     def arguments(self, data: Path, folder: Path) -> list[str]:
         """Words of the command that trains it."""
         words = [self.verb, str(folder / self.name / RECIPE), "--data", str(data)]
@@ -90,11 +105,18 @@ class Run:
         """Settings that count for this run and are others in the finished run of its folder."""
         own = OWN[self.arm if self.arm in OWN else self.verb]
         place = folder / self.name
-        adopted = (place / DONE).read_text(encoding="utf-8") == ADOPTED
         wanted = self.recipe.for_teacher() if self.verb == "teacher" else self.recipe
         found = differences(read_checkpoint(place / CHECKPOINT)["recipe"], wanted)
-        counted = own if adopted else (*COMMON, *own)
+        counted = own if self.is_adopted(folder) else (*COMMON, *own)
         return [said for said in found if said.startswith(counted) or " there and " not in said]
+
+    def is_done(self, folder: Path) -> bool:
+        """Whether it has reached its end."""
+        return (folder / self.name / DONE).exists()
+
+    def is_adopted(self, folder: Path) -> bool:
+        """Whether what is finished in its folder was trained elsewhere."""
+        return (folder / self.name / DONE).read_text(encoding="utf-8") == ADOPTED
 
 
 def runs_of(study: Study) -> Iterator[Run]:
@@ -132,7 +154,7 @@ def adopt_teacher(checkpoint: Path, folder: Path) -> None:
         with whole_file(place) as part:  # half of it would be taken for another teacher
             shutil.copyfile(checkpoint, part)
     if not (place.parent / DONE).exists():
-        (place.parent / DONE).write_text(ADOPTED, encoding="utf-8")
+        write_whole(place.parent / DONE, ADOPTED)  # half of the word would be another
 
 
 def train_all(
@@ -163,21 +185,15 @@ def train_all(
 
     Raises:
         TrainingError: If a run fails; the others are stopped at checkpoints. If a finished run is
-            one of another recipe.
+            one of another recipe, data or teacher.
     """
     runs = list(runs_of(study))
-    for run in runs:
-        other = run.foreign(folder) if _is_done(run, folder) else []
-        if other:
-            raise TrainingError(
-                f"{folder / run.name}: expected a run of this study, found one of another recipe "
-                f"({'; '.join(other[:3])}); choose another --out folder"
-            )
+    _refuse_others([run for run in runs if run.is_done(folder)], data, folder)
     running: dict[Run, subprocess.Popen[bytes]] = {}
     late = False
     try:
         while running or not late:
-            waiting = [run for run in runs if run not in running and not _is_done(run, folder)]
+            waiting = [run for run in runs if run not in running and not run.is_done(folder)]
             if not waiting and not running:
                 break
             if not late and _is_late(deadline, stop):
@@ -190,18 +206,49 @@ def train_all(
             _collect(running, folder, late)
             if progress is not None and running:
                 names = "; ".join(f"{run.name}: {_last_line(folder, run)}" for run in running)
-                done = sum(_is_done(run, folder) for run in runs)
+                done = sum(run.is_done(folder) for run in runs)
                 progress(names, done, len(runs))
     finally:
         for process in running.values():
             process.terminate()
         for process in running.values():
             process.wait()
-    return all(_is_done(run, folder) for run in runs)
+    return all(run.is_done(folder) for run in runs)
 
 
-def _is_done(run: Run, folder: Path) -> bool:
-    return (folder / run.name / DONE).exists()
+def _refuse_others(finished: Sequence[Run], data: Path, folder: Path) -> None:
+    """Refuse finished runs of another recipe, other data or another teacher.
+
+    Raises:
+        TrainingError: With what they are of.
+    """
+    given = {"data": SourceBank.load(data).identity}
+    silent = []
+    for run in finished:
+        other = run.foreign(folder)
+        if other:
+            raise TrainingError(
+                f"{folder / run.name}: expected a run of this study, found one of another recipe "
+                f"({'; '.join(other[:3])}); choose another --out folder"
+            )
+        path = folder / run.name / CHECKPOINT
+        state = read_checkpoint(path)
+        if run.is_adopted(folder):
+            warn_of_other_data(path, given_to(state), given["data"])
+        else:
+            wanted = {key: given[key] for key in run.given if key in given}
+            check_given(path, state, wanted, quiet=True)
+            silent += [] if given_to(state) else [run.name]
+        if run.verb == "teacher":
+            given["teacher"] = weights_identity(path, state["networks"]["teacher"])
+    if silent:
+        logger.warning(
+            "%s: the checkpoints of %s don't say which data they were trained with, as they are of "
+            "an older version; taken for %s",
+            folder,
+            ", ".join(silent),
+            given["data"],
+        )
 
 
 def _is_late(deadline: float | None, stop: Callable[[], bool] | None) -> bool:
@@ -261,7 +308,7 @@ def _start(run: Run, data: Path, folder: Path, threads: int) -> subprocess.Popen
         except BlockingIOError:
             return None
         content = yaml.safe_dump(run.recipe.model_dump(mode="json"), sort_keys=False)
-        (place / RECIPE).write_text(content, encoding="utf-8")
+        write_whole(place / RECIPE, content)
         words = [sys.executable, "-m", "chpnet_training", *run.arguments(data, folder)]
         return subprocess.Popen(  # noqa: S603 - our own command
             [*words, "--threads", str(threads)],

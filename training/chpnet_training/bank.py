@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from chpnet_stream.errors import InputError
+from chpnet_training.identity import Identity
 from chpnet_training.store import FORMAT, Columns, digest
 
 AGAIN = "make it again with `chpnet-train prepare`"
@@ -79,6 +80,11 @@ class SourceBank:
                     f"{len(columns.shapes)}; {AGAIN}"
                 )
             return cls(path, columns, json.loads(text), checksum)
+
+    @property
+    def identity(self) -> Identity:
+        """By what a run that was begun with this file knows it again."""
+        return Identity(self.path.name, self.checksum)
 
     def __len__(self) -> int:
         """Number of images."""

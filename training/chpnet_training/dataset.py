@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,15 @@ from chpnet_stream.network.normal import (
 )
 from chpnet_stream.physics.classical import cg_sense
 from chpnet_stream.physics.operators import ColumnSense
-from chpnet_stream.whole_file import whole_file
+from chpnet_training.checkpoint import DamagedFileError, load_tensors, save_tensors
+from chpnet_training.identity import Identity
 from chpnet_training.measured import measured_samples
 from chpnet_training.recipe import Recipe
 from chpnet_training.simulation import Sample, simulate_samples
 from chpnet_training.sources import SourceBank
 from chpnet_training.superres import SuperresSample, superres_sample
+
+logger = logging.getLogger(__name__)
 
 START_REGULARIZATION = 1e-2
 START_ITERATIONS = 6
@@ -132,15 +136,12 @@ class FixedSlices(Dataset[list[Any]]):
                 if progress is not None:
                     progress(number + 1, count)
             file.parent.mkdir(parents=True, exist_ok=True)
-            with whole_file(file) as part:
-                torch.save({"slices": made, "recipe": describe_data(slices.recipe)}, part)
-        content = torch.load(file, mmap=True, weights_only=True)
-        if content["recipe"] != describe_data(slices.recipe) or len(content["slices"]) != count:
-            raise InputError(
-                f"{file}: expected {count} slices of this recipe, found others; remove the file, "
-                "or choose another folder"
-            )
-        self.slices = content["slices"]
+            about = {
+                "recipe": describe_data(slices.recipe),
+                "data": asdict(slices.bank.identity),
+            }
+            save_tensors(file, {"slices": made, **about})
+        self.slices = _read_fixed(file, slices, count)
         superres = slices.recipe.student.task == "superres"
         self.kind = SuperresSample if superres else Sample
         self.batch = slices.recipe.data.batch
@@ -162,6 +163,41 @@ class FixedSlices(Dataset[list[Any]]):
             mixed = mixed.reshape(self.groups, -1, self.batch).transpose(1, 0, 2)
             self._order = (epoch, mixed.ravel())
         return [self.kind(**fields) for fields in self.slices[int(self._order[1][place])]]
+
+
+def _read_fixed(file: Path, slices: Slices, count: int) -> list[list[dict[str, Any]]]:
+    """What `FixedSlices` has written.
+
+    Raises:
+        InputError: If it is damaged, or made of other data or by another recipe.
+    """
+    try:
+        content = load_tensors(file, mmap=True)
+    except (DamagedFileError, FileNotFoundError) as error:
+        raise InputError(
+            f"{file}: expected simulated slices, found a damaged file ({error}); remove it, and "
+            "they are simulated again"
+        ) from error
+    if content["recipe"] != describe_data(slices.recipe) or len(content["slices"]) != count:
+        raise InputError(
+            f"{file}: expected {count} slices of this recipe, found others; remove the file, "
+            "or choose another folder"
+        )
+    now = slices.bank.identity
+    if "data" not in content:
+        logger.warning(
+            "%s: does not say which data it was made of, as it is of an older version; taken for "
+            "%s. If that is not so, remove it",
+            file,
+            now,
+        )
+    elif (before := Identity(**content["data"])).checksum != now.checksum:
+        raise InputError(
+            f"{file}: expected slices of {now}, found those of {before}; give the same data again, "
+            "or choose another folder, or remove the file if no run is to be continued with it"
+        )
+    found: list[list[dict[str, Any]]] = content["slices"]
+    return found
 
 
 def describe_data(recipe: Recipe) -> str:

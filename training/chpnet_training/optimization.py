@@ -18,6 +18,11 @@ from chpnet_training.recipe import OptimizerConfig
 SPIKE = 8.0
 """A gradient this many times longer than usual is left out."""
 MOST_SPIKES = 20
+LOWER = (
+    "begin a new run with the best weights at a lower learning rate, of a student: `chpnet-train "
+    "finetune RECIPE RUN/best.ckpt --rate RATE --data DATA --out NEW`"
+)
+"""What to do about gradients that run away; with another rate no run is continued."""
 
 logger = logging.getLogger(__name__)
 
@@ -160,8 +165,8 @@ class GuardedOptimizer:
         process = f", process {self.fabric.global_rank} of {world}" if world > 1 else ""
         return (
             f"step {number}, {self.name}{process}: expected a finite loss and gradient, found "
-            f"{said} and a gradient norm of {size}{where}; lower the learning rate "
-            f"(now {rate:.2g}) and continue from the last checkpoint"
+            f"{said} and a gradient norm of {size}{where} at a learning rate of {rate:.2g}; "
+            f"{LOWER}"
         )
 
     def _is_spike(self, number: int, size: float) -> bool:
@@ -182,8 +187,7 @@ class GuardedOptimizer:
             if self.spikes >= MOST_SPIKES:
                 raise TrainingError(
                     f"step {number}, {self.name}: {self.spikes} gradients in a row were more than "
-                    f"{SPIKE:g} times the usual {self.usual:.3g}; lower the learning rate and "
-                    "continue from an older checkpoint"
+                    f"{SPIKE:g} times the usual {self.usual:.3g}; {LOWER}"
                 )
             return True
         self.spikes = 0

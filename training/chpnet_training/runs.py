@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,18 +15,30 @@ from torch import nn
 from chpnet_stream.errors import ConfigurationError
 from chpnet_stream.network.chpnet import Student, build_student
 from chpnet_training.agreement import first_alone
-from chpnet_training.checkpoint import give_weights, load_network, read_checkpoint
-from chpnet_training.dataset import Batch, FixedSlices, Slices, collate
+from chpnet_training.bank import SourceBank
+from chpnet_training.checkpoint import (
+    give_weights,
+    given_to,
+    load_network,
+    read_checkpoint,
+    stored_recipe,
+    weights_identity,
+)
+from chpnet_training.dataset import Batch, FixedSlices, Slices
 from chpnet_training.distillation import Distillation
+from chpnet_training.identity import Identity
 from chpnet_training.processes import explained
 from chpnet_training.recipe import Recipe
 from chpnet_training.supervised import Supervised
 from chpnet_training.teacher import SwinTeacher
-from chpnet_training.trainer import Trainer
+from chpnet_training.trainer import Trainer, begun_run
 from chpnet_training.unet import UNet
+from chpnet_training.validation import batches_of
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
+
+logger = logging.getLogger(__name__)
 
 NETWORKS = ("student", "teacher", "unet")
 
@@ -97,11 +111,34 @@ def distillation_run(
     if initial is not None:
         begin_with(student, "student", initial)
     master = SwinTeacher(recipe.teacher, recipe.student.task)
-    load_network(master, "teacher", teacher)
+    state = read_checkpoint(teacher)
+    give_weights(master, "teacher", state, teacher)
     if not isinstance(student, Student):
         raise TypeError(f"expected a student, found {type(student).__name__}")
     learner = Distillation(materials.fabric, student, master, recipe)
-    return _trainer(recipe, learner, materials)
+    taught_by = weights_identity(teacher, state["networks"]["teacher"])
+    if materials.fabric.is_global_zero:
+        warn_of_other_data(teacher, given_to(state), SourceBank.load(materials.bank).identity)
+    return _trainer(recipe, learner, materials, {"teacher": taught_by})
+
+
+def warn_of_other_data(teacher: Path, given: Mapping[str, Identity], data: Identity) -> None:
+    """Tell where a teacher may have been trained on the images that its student is scored on.
+
+    Args:
+        teacher: Its checkpoint.
+        given: What it was trained with, by option; empty where its checkpoint does not say.
+        data: What the student is trained and scored with.
+    """
+    before = given.get("data")
+    if before is not None and before.checksum != data.checksum:
+        logger.warning(
+            "%s: trained with %s, not with %s: it may have seen images that its student is scored "
+            "on",
+            teacher,
+            before,
+            data,
+        )
 
 
 def begin_with(network: nn.Module, name: str, initial: Path) -> None:
@@ -147,23 +184,30 @@ def validation_batches(
     recipe: Recipe, bank: Path, device: torch.device | str = "cpu"
 ) -> list[Batch]:
     """The held-back slices of a recipe: the same for every network and seed of the same data."""
-    slices, size = Slices(bank, "val", recipe), recipe.data.batch
-    numbers = range(recipe.validation.slices)
-    return [
-        collate([sample for i in numbers[at : at + size] for sample in slices[i]], device)
-        for at in range(0, len(numbers), size)
-    ]
+    slices = Slices(bank, "val", recipe)
+    return batches_of(slices, recipe.validation.slices, recipe.data.batch, device)
 
 
-def _trainer(recipe: Recipe, learner: Any, materials: Materials) -> Trainer:
+def _trainer(
+    recipe: Recipe,
+    learner: Any,
+    materials: Materials,
+    given: Mapping[str, Identity] = MappingProxyType({}),
+) -> Trainer:
+    """What can be refused is asked before slices are simulated, which may take long."""
     fabric = materials.fabric
+    given = {"data": SourceBank.load(materials.bank).identity, **given}
+    begun = begun_run(materials.out, recipe, given, fabric)
+    held_back = validation_batches(recipe, materials.bank, fabric.device)
     return Trainer(
         fabric,
         recipe,
         learner,
         training_slices(recipe, materials),
-        validation_batches(recipe, materials.bank, fabric.device),
+        held_back,
         materials.out,
+        given=given,
+        begun=begun,
         workers=materials.workers,
     )
 
@@ -171,7 +215,7 @@ def _trainer(recipe: Recipe, learner: Any, materials: Materials) -> Trainer:
 def evaluated_network(checkpoint: Path, name: str = "student") -> tuple[nn.Module, Recipe]:
     """The averaged network of a checkpoint, for scoring, and its recipe."""
     state = read_checkpoint(checkpoint)
-    recipe = Recipe.model_validate(state["recipe"])
+    recipe = stored_recipe(state, checkpoint)
     network = build_network(recipe, name)
     give_weights(network, name, state, checkpoint)
     return network.eval().requires_grad_(False), recipe

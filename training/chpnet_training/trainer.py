@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,8 +15,16 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from chpnet_training.agreement import agree
-from chpnet_training.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
+from chpnet_training.checkpoint import (
+    BEST,
+    CHECKPOINT,
+    CheckpointError,
+    check_given,
+    read_checkpoint,
+    write_checkpoint,
+)
 from chpnet_training.dataset import Batch, collate, step_loader
+from chpnet_training.identity import Identity
 from chpnet_training.processes import explained, note_step
 from chpnet_training.recipe import Recipe, differences
 from chpnet_training.runlog import RunLog
@@ -24,9 +32,6 @@ from chpnet_training.validation import validate
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
-
-CHECKPOINT = "last.ckpt"
-BEST = "best.ckpt"
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +54,52 @@ class Learner(Protocol):
         """Take up what `state_dict` gave."""
 
 
+def arithmetic_of(fabric: Fabric) -> str:
+    """The value of --precision."""
+    return str(fabric.strategy.precision.precision)
+
+
+def begun_run(
+    folder: Path, recipe: Recipe, given: Mapping[str, Identity], fabric: Fabric
+) -> dict[str, Any] | None:
+    """The checkpoint of a run that is to be continued; None where there is none.
+
+    Asked before anything is simulated or trained.
+
+    Args:
+        folder: Of the run.
+        recipe: What it is to do.
+        given: What it is to be continued with beside the recipe, by option.
+        fabric: Where it is to be continued.
+
+    Raises:
+        CheckpointError: If it is a run of another recipe, data, teacher or precision.
+    """
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return None
+    state = read_checkpoint(path)
+    other = differences(state["recipe"], recipe)
+    if other:
+        raise CheckpointError(
+            f"{path}: expected a checkpoint of this recipe, found one of another "
+            f"({'; '.join(other[:3])}); choose another --out folder"
+        )
+    check_given(path, state, given, quiet=not fabric.is_global_zero)
+    before, now = state.get("arithmetic"), arithmetic_of(fabric)
+    if before not in (None, now):  # old checkpoints don't say it
+        raise CheckpointError(
+            f"{path}: expected a run with --precision {now}, found one that was begun with "
+            f"{before}; give --precision {before} again, or choose another --out folder"
+        )
+    if state["learner"] is None:
+        raise CheckpointError(
+            f"{path}: expected the state of a training run, found only networks, as in {BEST}; "
+            "begin a new run with it by --initial"
+        )
+    return state
+
+
 @dataclass
 class Progress:
     """What a training run reports while it runs."""
@@ -66,6 +117,7 @@ class Trainer:
     Attributes:
         step: Steps made.
         best: Best validation PSNR so far, in dB.
+        about: What the cards of its models tell, plain values; kept in its checkpoints.
 
     Args:
         fabric: Where to train; launched already.
@@ -73,7 +125,9 @@ class Trainer:
         learner: What is trained.
         slices: Training slices.
         held_back: Validation batches.
-        folder: Where checkpoints and logs go; a checkpoint found there is continued.
+        folder: Where checkpoints and logs go.
+        given: What the run is made with beside the recipe, by option: data, teacher.
+        begun: The checkpoint to continue, as `begun_run` found it.
         workers: Processes that simulate data (0: in this process).
     """
 
@@ -86,23 +140,25 @@ class Trainer:
         held_back: list[Batch],
         folder: Path,
         *,
+        given: Mapping[str, Identity],
+        begun: dict[str, Any] | None = None,
         workers: int = 0,
     ) -> None:
         self.fabric, self.recipe, self.learner = fabric, recipe, learner
         self.slices, self.held_back = slices, held_back
-        self.folder, self.workers = folder, workers
+        self.folder, self.given, self.workers = folder, given, workers
         self.step = 0
         self.best = -math.inf
         self.since_best = 0
         self.scores: dict[str, float] = {}
+        self.about: dict[str, Any] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        begun: dict[str, Any] | None = None
-        if (folder / CHECKPOINT).exists():
-            begun = self._load(folder / CHECKPOINT)
+        if begun is not None:
+            self._load(begun)
         self._begin_together()
         self.log = RunLog(folder, self.step, enabled=fabric.is_global_zero)
         if begun is not None:
-            self.log.load_state_dict(begun)
+            self.log.load_state_dict(begun["log"])
 
     @explained()
     def run(
@@ -223,6 +279,9 @@ class Trainer:
         networks = self.learner.networks()
         return {
             "recipe": self.recipe.model_dump(mode="json"),
+            "given": {option: asdict(identity) for option, identity in self.given.items()},
+            "about": self.about,
+            "arithmetic": arithmetic_of(self.fabric),
             "step": self.step,
             "best": self.best,
             "since_best": self.since_best,
@@ -233,22 +292,10 @@ class Trainer:
             "log": self.log.state_dict(),
         }
 
-    def _load(self, path: Path) -> dict[str, Any]:
-        state = read_checkpoint(path)
-        other = differences(state["recipe"], self.recipe)
-        if other:
-            raise CheckpointError(
-                f"{path}: expected a checkpoint of this recipe, found one of another "
-                f"({'; '.join(other[:3])}); choose another --out folder"
-            )
-        if state["learner"] is None:
-            raise CheckpointError(
-                f"{path}: expected the state of a training run, found only networks, as in {BEST}; "
-                "begin a new run with it by --initial"
-            )
+    def _load(self, state: dict[str, Any]) -> None:
         self.learner.load_state_dict(state["learner"])
-        self.fabric.strategy.precision.load_state_dict(state.get("precision", {}))
+        if state.get("precision"):
+            self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.step, self.best = int(state["step"]), float(state["best"])
         self.since_best, self.scores = int(state["since_best"]), state["scores"]
-        begun: dict[str, Any] = state["log"]
-        return begun
+        self.about = state.get("about", {})
