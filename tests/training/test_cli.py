@@ -216,7 +216,7 @@ def test_model_of_a_run(model, bank, trained):
     with (trained / "validation.csv").open(newline="") as file:
         last = list(csv.DictReader(file))[-1]
     scores = card.metrics["simulated scans, held-out images"]
-    assert scores["psnr_db"] == pytest.approx(float(last["psnr"]))
+    assert scores["psnr_db"] == pytest.approx(float(last["psnr"]), abs=0.05)  # weights are rounded
     assert any("R = 3 to 4" in limit for limit in card.limits)
 
 

@@ -4,6 +4,7 @@ import shutil
 import pytest
 from click.testing import CliRunner
 
+from chpnet_training.bank import SourceBank
 from chpnet_training.cli import main
 from chpnet_training.cmd_ablate import command
 from tests.training.tiny_study import write_study
@@ -62,6 +63,8 @@ def test_a_finished_study_is_scored_and_reported(study_copy, tmp_path):
     assert "![tiny-images.png](tiny-images.png)" in text
     assert "`chpnet-train ablate study.yaml --set 'title=A [new] title' --data DATA" in text
     assert str(tmp_path) not in text
+    checksum = SourceBank.load(bank).checksum
+    assert f"DATA by `chpnet-train prepare` of phantom (checksum {checksum})." in text
     none = next(row for row in table if (row["arm"], row["condition"]) == ("none", "R = 3"))
     assert f"| none | 2 | {none['psnr_db']:.2f} ± {none['spread_db']:.2f} |" in text
 

@@ -52,7 +52,9 @@ def test_everything_in_order_stopped_on_the_way_and_once_more(tmp_path, capsys):
     assert scores["cg-sense"]["psnr_db"] > scores["zero-filled"]["psnr_db"]
     model = find_model(found["card"])
     model.verify()
-    assert model.card.training == "distilled on simulated scans"
+    assert model.card.training == (
+        "distilled on simulated scans from a teacher that learned while it taught"
+    )
     assert [source.name for source in model.card.data] == ["phantoms"]
     assert Path(found["picture"]).read_bytes().startswith(b"\x89PNG")
     files = [path for path in tmp_path.rglob("*") if path.is_file()]

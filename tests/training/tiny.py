@@ -1,6 +1,8 @@
 """A bank of four small images and a recipe that runs in seconds."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -21,17 +23,27 @@ SIMULATION = {
 }
 
 
-def tiny_bank(path: Path, sides: tuple[str, ...] = ("train", "train", "train", "val")) -> Path:
-    """Write a bank of four images, by default three to train on and one for validation."""
+def tiny_bank(
+    path: Path,
+    sides: tuple[str, ...] = ("train", "train", "train", "val"),
+    kspace: Mapping[int, np.ndarray] = MappingProxyType({}),
+) -> Path:
+    """Write a bank of four images, by default three to train on and one for validation.
+
+    Args:
+        path: The file.
+        sides: Split of each image.
+        kspace: `coils ky kx` that images are from, by their number.
+    """
     with BankWriter(path, 72) as writer:
         for i in range(4):
-            writer.add(phantom((64, 48 + 8 * i)).numpy())
+            writer.add(phantom((64, 48 + 8 * i)).numpy(), kspace.get(i))
         writer.finish(
             weights=np.ones(4),
             split=np.array(sides, dtype=object),
             subjects=np.array(["a", "b", "c", "d"], dtype=object),
             origins=np.array(["phantom/a", "phantom/b", "phantom/c", "phantom/d"], dtype=object),
-            manifest={"sources": {}},
+            manifest={"sources": {"phantom": {"licence": "MIT"}}},
         )
     return path
 

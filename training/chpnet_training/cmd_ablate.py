@@ -75,6 +75,9 @@ def command(
     weights are the same for the same seed. The same command again goes on where it was stopped. The
     report (Markdown, JSON, curves, pictures) is written from whatever is finished; after Ctrl-C
     (exit code 130), which stops all runs at checkpoints, it is not.
+
+    Scores are of slices that no validation has seen: of the split `test` where the data have one
+    (`chpnet-train prepare --test`), else of the validation's subjects, drawn anew.
     """
     from chpnet_training.ablation import adopt_teacher, train_all
     from chpnet_training.ablation_pictures import draw_images
@@ -111,7 +114,7 @@ def command(
     file = study.name if study.is_absolute() else study.as_posix()
     footer = (
         f"Made by `chpnet-train ablate {file}{options} --data DATA --out OUT --jobs {jobs} "
-        f"--threads {threads}`, DATA by `chpnet-train prepare`. {describe_machine()}"
+        f"--threads {threads}`, DATA by {_describe_data(data)}. {describe_machine()}"
     )
     draw_images(wanted, data, out, place / f"{wanted.name}-images.png")
     write_report(wanted, rows, out, place, footer)
@@ -131,6 +134,18 @@ def command(
     show_list(table, title=f"Study {wanted.name}", columns=COLUMNS, as_json=as_json)
     if not finished:
         click.echo(CONTINUES, err=True)
+
+
+def _describe_data(data: Path) -> str:
+    """How a file of training data was made, and its checksum, in words."""
+    from chpnet_training.bank import SourceBank
+
+    bank = SourceBank.load(data)
+    made = bank.manifest.get("settings", {})
+    asked = {name: made[name] for name in ("seed", "validation", "test") if name in made}
+    options = "".join(f" --{name} {value:g}" for name, value in asked.items())
+    sources = ", ".join(bank.manifest["sources"])
+    return f"`chpnet-train prepare{options}` of {sources} (checksum {bank.checksum})"
 
 
 class _Status:

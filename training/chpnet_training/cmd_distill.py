@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from chpnet_training.beginning import initial_option, note_origin
 from chpnet_training.options import (
     data_option,
     device_options,
@@ -27,12 +28,7 @@ from chpnet_training.options import (
     metavar="CHECKPOINT",
     help="The trained teacher: last.ckpt of `chpnet-train teacher` with the same recipe.",
 )
-@click.option(
-    "--initial",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="CHECKPOINT|CARD",
-    help="Begin with the student of another run (.ckpt) or with a model.",
-)
+@initial_option("the student of another run (.ckpt), or with a model", "CHECKPOINT|MODEL")
 @out_option
 @device_options
 @click.pass_context
@@ -59,4 +55,5 @@ def command(
     wanted = load_recipe(recipe, settings)
     materials = make_materials(data, out, how, unused=True)
     trainer = distillation_run(wanted, teacher, materials, initial)
+    note_origin(trainer, data, initial=initial, teacher=teacher)
     run_and_report(ctx, trainer, "student with its teacher", how)

@@ -11,7 +11,8 @@ import click
 from chpnet_stream.cli.formatter import show, text_of
 
 if TYPE_CHECKING:
-    from chpnet_stream.network.card import TrainingData
+    from chpnet_stream.engines.engine import Engine
+    from chpnet_training.provenance import Origin
     from chpnet_training.recipe import Recipe
 
 RESEARCH = "For research; no medical device, and no clinical evaluation was done."
@@ -30,7 +31,8 @@ RESEARCH = "For research; no medical device, and no clinical evaluation was done
     "--data",
     type=click.Path(dir_okay=False, path_type=Path),
     required=True,
-    help="The data it was trained on (`chpnet-train prepare`): sources, licences, counts.",
+    help="The data it was trained on (`chpnet-train prepare`): sources, licences, counts, and the "
+    "held-out images that the model is scored on.",
 )
 @click.option(
     "--metrics",
@@ -53,9 +55,7 @@ RESEARCH = "For research; no medical device, and no clinical evaluation was done
 @click.option("--limit", "limits", multiple=True, help="What it was not made for; repeatable.")
 @click.option(
     "--training",
-    default="supervised on simulated scans, without a teacher",
-    show_default=True,
-    help="How it was trained, in words.",
+    help="How it was trained, in words. [default: what the checkpoint tells of it]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 def command(
@@ -67,38 +67,39 @@ def command(
     noise_factor: float,
     cg_steps: int | None,
     limits: tuple[str, ...],
-    training: str,
+    training: str | None,
     as_json: bool,
 ) -> None:
-    """Write the averaged student of CHECKPOINT (RUN/last.ckpt or RUN/best.ckpt) as a model.
+    """Write the averaged student of CHECKPOINT (RUN/best.ckpt or RUN/last.ckpt) as a model.
 
     A model is a card NAME.json, the weights NAME.safetensors and one ONNX graph for each denoiser.
-    The scores of the validation at that step go into the card.
+    Before anything is written, the graphs are compared with the weights in float64. The card tells
+    how near they are, the scores of this very model on the validation's slices, and the data and
+    steps of all runs behind it (`finetune`, `--initial`, the teacher).
     """
     from chpnet_stream.network.weights import find_model
-    from chpnet_training.bank import SourceBank
-    from chpnet_training.checkpoint import read_checkpoint
-    from chpnet_training.export import export_model
-    from chpnet_training.recipe import Recipe
+    from chpnet_training.checkpoint import read_checkpoint, stored_recipe
+    from chpnet_training.export import export_checked
+    from chpnet_training.provenance import origin_of, origin_of_run, training_of
 
     state = read_checkpoint(checkpoint)
-    recipe = Recipe.model_validate(state["recipe"])
-    metrics = _validation(state.get("scores", {}), recipe.student.task)
-    if metrics_file is not None:
-        metrics |= _read_metrics(metrics_file)
-    path = export_model(
+    recipe = stored_recipe(state, checkpoint)
+    _check_data(state, checkpoint, data)
+    origin = origin_of(state)
+    known = origin or origin_of_run(recipe, data)
+    path = export_checked(
         checkpoint,
         out,
         name=name,
-        data=_training_data(SourceBank.load(data).manifest),
-        metrics=metrics,
-        limits=(*_trained_for(recipe), *limits, RESEARCH),
-        training=training,
+        data=known.all_data,
+        score=lambda engine: _validation(engine, recipe, data),
+        metrics={} if metrics_file is None else _read_metrics(metrics_file),
+        limits=(*_trained_for(recipe, known), *limits, RESEARCH),
+        training=training_of(state, known) if training is None else training,
         noise_factor=noise_factor,
         cg_steps=cg_steps,
     )
     model = find_model(path)
-    model.verify()
     files = [path, *model.files()]
     rows: dict[str, Any] = {
         "card": str(path),
@@ -116,31 +117,61 @@ def command(
     show(rows, title="Exported model", as_json=as_json)
 
 
-def _training_data(manifest: dict[str, Any]) -> tuple[TrainingData, ...]:
-    """The sources that images were trained on (sources of validation images only are none)."""
-    from chpnet_stream.network.card import TrainingData
+def _check_data(state: dict[str, Any], checkpoint: Path, data: Path) -> None:
+    """Refuse data that a checkpoint was not trained on: the card would name wrong sources.
 
-    return tuple(
-        TrainingData(name=name, licence=facts["licence"], images=facts["train"])
-        for name, facts in manifest["sources"].items()
-        if facts["train"]
-    )
+    Raises:
+        InputError: As said.
+    """
+    from chpnet_stream.errors import InputError
+    from chpnet_training.bank import SourceBank
+    from chpnet_training.checkpoint import given_to
+
+    trained_on, found = given_to(state).get("data"), SourceBank.load(data).identity
+    if trained_on is not None and trained_on.checksum != found.checksum:
+        raise InputError(
+            f"{checkpoint}: expected the data that it was trained on, {trained_on}, found --data "
+            f"{found}; give that file"
+        )
 
 
 VALIDATED = {
     "kspace": ("simulated scans, held-out images", "CG-SENSE on the same"),
     "superres": ("simulated coarse images, held-out images", "interpolation of the same"),
 }
-"""What a validation has scored, by task: the network, and the image that it begins with."""
+"""What the validation's slices are, by task: for the network, and the image it begins with."""
+MEASURED = "simulated and measured scans, held-out subjects"
+"""What they are where k-space is kept beside some of the images."""
 
 
-def _validation(scores: dict[str, float], task: str) -> dict[str, dict[str, float]]:
-    """Scores of the run's validation for the card; none where there was no validation."""
-    if not scores:
+def _validation(engine: Engine, recipe: Recipe, data: Path) -> dict[str, dict[str, float]]:
+    """Scores of a model on its validation's slices, for the card; none without held-out images.
+
+    They are those of the exported weights, its conjugate-gradient steps and noise factor, which
+    need not be those of the training.
+    """
+    from torch import Tensor
+
+    from chpnet_stream.engines.engine import Problem
+    from chpnet_stream.network.normal import Normal
+    from chpnet_training.bank import SourceBank
+    from chpnet_training.runs import validation_batches
+    from chpnet_training.unseen import images_of
+    from chpnet_training.validation import validate
+
+    def network(start: Tensor, adjoint: Tensor, normal: Normal, noise: Tensor) -> Tensor:
+        return engine.run(Problem(start, adjoint, normal, engine.card.noise_factor * noise))
+
+    bank = SourceBank.load(data)
+    held_out = images_of(bank, "val", recipe)
+    if not held_out.size:
         return {}
-    network, start = VALIDATED[task]
+    scores = validate(network, validation_batches(recipe, data))
+    made, start = VALIDATED[recipe.student.task]
+    if recipe.student.task == "kspace" and bank.raw[held_out].any():
+        made = MEASURED
     return {
-        network: {"psnr_db": scores["psnr"], "ssim": scores["ssim"]},
+        made: {"psnr_db": scores["psnr"], "ssim": scores["ssim"]},
         start: {"psnr_db": scores["start_psnr"], "ssim": scores["start_ssim"]},
     }
 
@@ -165,7 +196,7 @@ def _read_metrics(path: Path) -> dict[str, dict[str, float]]:
         ) from error
 
 
-def _trained_for(recipe: Recipe) -> tuple[str, ...]:
+def _trained_for(recipe: Recipe, origin: Origin) -> tuple[str, ...]:
     """The range of what it was trained on, in words."""
     if recipe.student.task == "superres":
         coarse = recipe.superres
@@ -183,5 +214,19 @@ def _trained_for(recipe: Recipe) -> tuple[str, ...]:
         f"Trained for R = {factors[0]} to {factors[-1]} with {scan.calibration[0]} to "
         f"{scan.calibration[1]} calibration lines and up to {scan.virtual_coils} virtual coils; "
         "other sampling is untested.",
-        "Trained on magnitude images with simulated coils, phase and noise.",
+        _trained_on(origin),
+    )
+
+
+def _trained_on(origin: Origin) -> str:
+    """Whether the scans of the training were simulated or measured, in words."""
+    simulated = sum(source.images for source in origin.data) - origin.measured
+    slices = f"{origin.measured:,} slices of measured k-space, undersampled"
+    if not origin.measured:
+        return "Trained on magnitude images with simulated coils, phase and noise."
+    if simulated <= 0:
+        return f"Trained on {slices}; their targets have the noise of the full scan."
+    return (
+        f"Trained on {slices}, whose targets have the noise of the full scan, and on "
+        f"{simulated:,} magnitude images with simulated coils, phase and noise."
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from chpnet_training.beginning import note_origin
 from chpnet_training.options import (
     data_option,
     device_options,
@@ -51,4 +52,5 @@ def command(
     low = 0.1 * read.optimizer.learning_rate if rate is None else rate
     wanted = read.with_optimizer(learning_rate=low)
     trainer = supervised_run(wanted, "student", make_materials(data, out, how), initial)
+    note_origin(trainer, data, initial=initial)
     run_and_report(ctx, trainer, "student", how)

@@ -15,6 +15,7 @@ import click
 from chpnet_stream.cli import cmd_simulate
 from chpnet_stream.cli.formatter import show
 from chpnet_stream.errors import ConfigurationError
+from chpnet_training.beginning import note_origin
 from chpnet_training.options import (
     device_options,
     make_materials,
@@ -129,13 +130,17 @@ def _train(
     if taught:
         _say(2, "the teacher", zero)
         trainer = supervised_run(recipe.for_teacher(), "teacher", folders["teacher"])
+        note_origin(trainer, where)
         if not run_and_report(ctx, trainer, "teacher", _left(how, begin)):
             return None
     _say(3, "the student" + (" with its teacher" if taught else ""), zero)
     if taught:
-        trainer = distillation_run(recipe, out / "teacher" / CHECKPOINT, folders["student"])
+        teacher = out / "teacher" / CHECKPOINT
+        trainer = distillation_run(recipe, teacher, folders["student"])
+        note_origin(trainer, where, teacher=teacher)
     else:
         trainer = supervised_run(recipe, "student", folders["student"])
+        note_origin(trainer, where)
     if not run_and_report(ctx, trainer, "student", _left(how, begin)) or not zero:
         return None
     return out / "student" / CHECKPOINT, where
@@ -158,14 +163,7 @@ def _export(ctx: click.Context, recipe: Recipe, trained: tuple[Path, Path], out:
         _say(4, f"the model: {card} is there")
         return card
     _say(4, "the model")
-    how = "distilled" if recipe.distillation.weight > 0 else "supervised"
-    ctx.invoke(
-        cmd_export.command,
-        checkpoint=checkpoint,
-        out=card.parent,
-        data=data,
-        training=f"{how} on simulated scans",
-    )
+    ctx.invoke(cmd_export.command, checkpoint=checkpoint, out=card.parent, data=data)
     return card
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from chpnet_training.beginning import check_initial, initial_option, note_origin
 from chpnet_training.options import (
     data_option,
     device_options,
@@ -28,6 +29,7 @@ from chpnet_training.options import (
     show_default=True,
     help="What to train: the student, or the plain U-Net that it is compared with.",
 )
+@initial_option("the network of another run (.ckpt), or with a model", "CHECKPOINT|MODEL")
 @device_options
 @click.pass_context
 def command(
@@ -37,9 +39,12 @@ def command(
     data: Path,
     out: Path,
     network: str,
+    initial: Path | None,
     **how: Any,
 ) -> None:
     """Train the student of the YAML file RECIPE without a teacher, on the truth alone.
+
+    `--initial` begins at the recipe's learning rate; `chpnet-train finetune` at a tenth of it.
 
     The same command again continues from the last checkpoint in --out. Ctrl-C makes a checkpoint
     after the step it comes in (exit code 130); a second Ctrl-C does not wait. On Linux the process
@@ -50,5 +55,7 @@ def command(
     from chpnet_training.runs import supervised_run
 
     wanted = load_recipe(recipe, settings)
-    trainer = supervised_run(wanted, network, make_materials(data, out, how))
+    check_initial(initial, network)
+    trainer = supervised_run(wanted, network, make_materials(data, out, how), initial)
+    note_origin(trainer, data, initial=initial)
     run_and_report(ctx, trainer, network, how)

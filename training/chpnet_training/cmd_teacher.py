@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from chpnet_training.beginning import check_initial, initial_option, note_origin
 from chpnet_training.options import (
     data_option,
     device_options,
@@ -21,6 +22,7 @@ from chpnet_training.options import (
 @recipe_options
 @data_option
 @out_option
+@initial_option("the teacher of another run (.ckpt)")
 @device_options
 @click.pass_context
 def command(
@@ -29,6 +31,7 @@ def command(
     settings: tuple[str, ...],
     data: Path,
     out: Path,
+    initial: Path | None,
     **how: Any,
 ) -> None:
     """Train the teacher of the YAML file RECIPE on the truth: the warm-up before it teaches.
@@ -40,5 +43,7 @@ def command(
     from chpnet_training.runs import supervised_run
 
     wanted = load_recipe(recipe, settings).for_teacher()
-    trainer = supervised_run(wanted, "teacher", make_materials(data, out, how))
+    check_initial(initial, "teacher")
+    trainer = supervised_run(wanted, "teacher", make_materials(data, out, how), initial)
+    note_origin(trainer, data, initial=initial)
     run_and_report(ctx, trainer, "teacher", how)

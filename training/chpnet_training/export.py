@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from chpnet_stream.engines.engine import Engine
 from chpnet_stream.errors import ModelError
 from chpnet_stream.network.card import ModelCard, TrainingData
 from chpnet_stream.network.chpnet import Student, build_student
 from chpnet_stream.network.denoiser import Denoiser
+from chpnet_stream.network.weights import Model, find_model
 from chpnet_stream.whole_file import write_whole
 from chpnet_training.macs import count_macs
 
 OPSET = 18
+PARITY_SLICES = 5
+PARITY_MATRIX = 128
 
 
 class _Stateless(nn.Module):
@@ -119,6 +125,61 @@ def round_to_half(student: Student) -> Student:
     return student
 
 
+def export_checked(
+    checkpoint: Path,
+    folder: Path,
+    *,
+    score: Callable[[Engine], dict[str, dict[str, float]]],
+    metrics: dict[str, dict[str, float]],
+    **card: Any,
+) -> Path:
+    """Write a model whose graphs were compared with its weights in float64, and scored.
+
+    Until that is done nothing is written to the folder.
+
+    Args:
+        checkpoint: As for `export_model`.
+        folder: Where the model goes.
+        score: Gives scores of the finished model for the card.
+        metrics: More scores.
+        card: Everything else for the card, as for `export_model`.
+
+    Returns:
+        Path of the card.
+
+    Raises:
+        ModelError: If the graphs don't give what the weights give.
+    """
+    from chpnet_stream.engines.onnx import OnnxEngine
+
+    with tempfile.TemporaryDirectory(prefix="chpnet-export-") as place:
+        made = find_model(export_model(checkpoint, Path(place), metrics={}, **card))
+        made.verify()
+        engine = OnnxEngine(made)
+        metrics = {**score(engine), **metrics, **checked_parity(made, engine)}
+        contents = {file.name: file.read_bytes() for file in made.files()}
+        finished = made.card.model_copy(update={"metrics": metrics})
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        write_whole(folder / name, content)
+    return _write_card(finished, folder)
+
+
+def checked_parity(model: Model, engine: Engine) -> dict[str, dict[str, float]]:
+    """What the engine's images are from those of the weights in float64, for a card.
+
+    Raises:
+        ModelError: If they are too far from them (`parity.TOLERANCES`).
+    """
+    from chpnet_training.parity import measure_parity, refuse, simulated_examples
+
+    task = model.card.student.task
+    examples = simulated_examples(task, PARITY_SLICES, matrix=PARITY_MATRIX)
+    parity = measure_parity(model, engine, examples)
+    refuse(parity, "fp32")
+    return {f"{engine.name} against float64, simulated slices": parity.numbers()}
+
+
 def export_model(
     checkpoint: Path,
     folder: Path,
@@ -131,7 +192,7 @@ def export_model(
     noise_factor: float = 1.0,
     cg_steps: int | None = None,
 ) -> Path:
-    """Write the averaged student of a checkpoint as a model.
+    """Write the averaged student of a checkpoint as a model; `export_checked` checks it, too.
 
     Args:
         checkpoint: File of `chpnet_training.trainer`.
@@ -149,12 +210,12 @@ def export_model(
     """
     from safetensors.torch import save
 
-    from chpnet_training.checkpoint import load_network, read_checkpoint
+    from chpnet_training.checkpoint import load_network, read_checkpoint, stored_recipe
     from chpnet_training.dataset import START_ITERATIONS, START_REGULARIZATION
-    from chpnet_training.recipe import Recipe
+    from chpnet_training.provenance import all_steps
 
     state = read_checkpoint(checkpoint)
-    recipe = Recipe.model_validate(state["recipe"])
+    recipe = stored_recipe(state, checkpoint)
     student = build_student(recipe.student)
     load_network(student, "student", checkpoint)
     round_to_half(student.eval())
@@ -185,7 +246,7 @@ def export_model(
         start_regularization=START_REGULARIZATION,
         data=data,
         recipe=recipe.model_dump(mode="json"),
-        steps=int(state["step"]),
+        steps=all_steps(state),
         seed=recipe.seed,
         metrics=metrics,
         licence="MIT",
@@ -193,6 +254,10 @@ def export_model(
         training=training,
         noise_factor=noise_factor,
     )
-    path = folder / f"{name}.json"
+    return _write_card(card, folder)
+
+
+def _write_card(card: ModelCard, folder: Path) -> Path:
+    path = folder / f"{card.name}.json"
     write_whole(path, card.model_dump_json(indent=2) + "\n")
     return path

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from chpnet_training.bank import SourceBank
 from chpnet_training.dataset import Batch, Slices
 from chpnet_training.recipe import Recipe
@@ -35,11 +37,16 @@ class UnseenSlices(Slices):
         self.seed = (recipe.data_seed, UNSEEN)
 
 
+def images_of(bank: SourceBank, split: str, recipe: Recipe) -> np.ndarray:
+    """Numbers of a split's images that the recipe takes by their origin; may be none."""
+    indices = bank.indices(split)
+    fits = [str(origin).startswith(recipe.data.origin) for origin in bank.origins[indices]]
+    return np.asarray(indices[np.array(fits, dtype=bool)])
+
+
 def unseen_split(bank: SourceBank, recipe: Recipe) -> str:
     """Whether a study is scored on the split "test" or, without such images, on "val"."""
-    origins = bank.origins[bank.indices("test")]
-    has_test = any(str(origin).startswith(recipe.data.origin) for origin in origins)
-    return "test" if has_test else "val"
+    return "test" if images_of(bank, "test", recipe).size else "val"
 
 
 def unseen_batches(recipe: Recipe, bank: Path) -> list[Batch]:

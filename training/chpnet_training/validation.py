@@ -7,12 +7,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from chpnet_stream.network.normal import Normal
 from chpnet_training.dataset import Batch, Slices, collate
 from chpnet_training.losses import magnitude, structural_similarity
 
 SCORES = ("psnr", "ssim", "nmse")
 
-Network = Callable[[Tensor, Tensor, object, Tensor], Tensor]
+Network = Callable[[Tensor, Tensor, Normal, Tensor], Tensor]
 """A network or engine: start, adjoint, normal, noise to image."""
 
 
