@@ -55,6 +55,9 @@ class Enhancer:
     Attributes:
         given_up: Why the network is not asked any more, once that is set: images are interpolated.
         turn: Held while an image is worked on; by default nobody has to wait.
+        apart: The network runs on a thread of its own, which has the cores, also where there is
+            no deadline; the caller's can then leave its cores to that one
+            (`idle_threads.work_alone`).
 
     Args:
         engine: A loaded network of task `superres`.
@@ -74,6 +77,7 @@ class Enhancer:
         self.normal = SuperresNormal(self.factor, _measured(engine))
         self.given_up: str | None = None
         self.turn: Callable[[], AbstractContextManager[object]] = nullcontext
+        self.apart = False
         self.fallbacks: Counter[str] = Counter()
         self.runner = DeadlineRunner()
         weakref.finalize(self, self.runner.close)  # a scan that fails may not end its thread
@@ -114,10 +118,9 @@ class Enhancer:
         self, start: Tensor, low: Tensor, deadline: float | None
     ) -> tuple[Tensor, str | None]:
         """The network's image, or `start` and why."""
-        stop = threading.Event()
         try:
-            if deadline is None:
-                made = self._run(start, low, stop)
+            if deadline is None and not self.apart:
+                made = self._run(start, low, threading.Event())
             else:
                 made = self.runner.run(lambda stop: self._run(start, low, stop), deadline)
         except TooLateError:

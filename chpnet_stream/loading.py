@@ -17,12 +17,17 @@ NOT_LOADED = "engine not loaded"
 logger = logging.getLogger(__name__)
 
 
-def load_or_explain(load: Callable[[], Engine], on_error: str) -> tuple[Engine | None, str]:
+def load_or_explain(
+    load: Callable[[], Engine],
+    on_error: str,
+    outcome: str = "every image of the scan will be a conventional one",
+) -> tuple[Engine | None, str]:
     """An engine, or why there is none.
 
     Args:
         load: Loads it.
         on_error: As the option: with "error" the failure is raised.
+        outcome: What becomes of the images without it, for the log.
 
     Returns:
         The engine and an empty text, or None and the reason.
@@ -41,8 +46,6 @@ def load_or_explain(load: Callable[[], Engine], on_error: str) -> tuple[Engine |
         from chpnet_stream.engines.engine import first_line
 
         logger.warning(
-            "the network could not be loaded (%s); every image of the scan will be a conventional "
-            "one, marked so",
-            first_line(error),
+            "the network could not be loaded (%s); %s, marked so", first_line(error), outcome
         )
         return None, f"{NOT_LOADED}: {first_line(error)}"

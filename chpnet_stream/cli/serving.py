@@ -227,18 +227,37 @@ def run_server(server: ScanServer, what: str, serving: Serving, *, warm: bool = 
     finally:
         signal.set_wakeup_fd(-1)
     logger.info("stopped after %d scans, %d of them failed", server.scans, server.failed)
+    if server.engines.is_loading():
+        logger.info("waiting for an engine that is being loaded; a second signal ends at once")
 
 
 def _warm(server: ScanServer, serving: Serving, warm: bool) -> None:
-    """Load torch and the model, and run it once."""
+    """Load torch and the model, and run it once.
+
+    Raises:
+        ChpnetError: There is no such model; with on_error=error also what else goes wrong.
+    """
+    from functools import partial
+
     import torch
 
+    from chpnet_stream.loading import load_or_explain
+    from chpnet_stream.network.weights import find_model
+    from chpnet_stream.passing_thread import PassingThread
     from chpnet_stream.session import warm_up
 
     if serving.threads is not None:
         torch.set_num_threads(serving.threads)
     options = serving.options()
-    if warm and options.method == "chpnet":
-        engine = server.engines.get(options.model, options.engine, options.precision)
-        if engine.card.student.task == "kspace":
-            warm_up(engine, WARM_MATRIX, WARM_MATRIX)
+    if not warm or options.method != "chpnet":
+        return
+    find_model(options.model)  # an unknown name is an error; what is damaged is none
+    engine, _ = load_or_explain(
+        lambda: server.engines.get(options.model, options.engine, options.precision),
+        options.on_error,
+        "until a scan can load it, every image will be a conventional one",
+    )
+    if engine is not None and engine.card.student.task == "kspace":
+        # The main thread's loops would keep their threads as long as the server lives.
+        beside = PassingThread("warm-up")
+        beside.submit(partial(warm_up, engine, WARM_MATRIX, WARM_MATRIX)).result()

@@ -107,6 +107,7 @@ class MrdScan(Scan):
         self.asked = Configuration()
         self.fault: ConfigurationError | None = None
         self._spare_noise: NoiseScan | None = None
+        self._early: Session | None = None
 
     def preset(self, asked: Configuration, noise: NoiseScan | None = None) -> None:
         """What holds where the client asks for nothing, and has no noise.
@@ -145,9 +146,17 @@ class MrdScan(Scan):
             ChpnetError: Model or engine can't be used.
         """
         self.kind = kind
-        if kind != "images":
+        if kind == "images":
+            self.drop_early()
+        else:
             self.connection.header.check()
         return super()._handler(options)
+
+    def drop_early(self) -> None:
+        """Let go of a session that nothing came for, and of its threads."""
+        if self._early is not None:
+            self._early.close()
+            self._early = None
 
     def known_noise(self) -> tuple[str, NoiseScan | None]:
         """Noise that the header refers to, and where it is from; None where it is not known."""
@@ -205,24 +214,28 @@ class MrdScan(Scan):
         return _AnyHandler(self, options)
 
     def _warm(self, options: ReconstructionOptions) -> None:
-        """Load the model and run it once on the scan's matrix, while the first lines come."""
+        """Make the session of raw data, with its model and a dry run, while the first lines come.
+
+        What is warm of it may belong to its thread: it is the one that such data get.
+        """
         if self.fault is not None or options.method != "chpnet" or self.asked.takes != "anything":
             return
         try:
             header = self.connection.header
             if header.problems():
                 return
-            from chpnet_stream.session import Session
-
-            with self.turn():
-                Session(
-                    header,
-                    options,
-                    self.engines.get(options.model, options.engine, options.precision),
-                    live=True,
-                )
+            engine = self.engines.get(options.model, options.engine, options.precision)
+            self._early = self._session_with(options, engine)
         except Exception as error:  # noqa: BLE001 - whoever needs it will say so
             logger.debug("%s: not warmed up: %s", self.name, error)
+
+    def _session(self, options: ReconstructionOptions) -> Session:
+        early = self._early
+        if early is not None and early.options == options:
+            self._early = None
+            return early
+        self.drop_early()
+        return super()._session(options)
 
 
 class _AnyHandler:
@@ -289,6 +302,7 @@ class _AnyHandler:
 
     def close(self) -> None:
         """See `pump.Handler.close`."""
+        self.scan.drop_early()
         for handler in self._handlers.values():
             handler.close()
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from chpnet_stream.errors import ModelError, PeerGoneError
-from chpnet_stream.idle_threads import take_over_threads, work_alone
+from chpnet_stream.idle_threads import work_alone
 from chpnet_stream.loading import load_or_explain
 from chpnet_stream.mrd.wire.connection import Connection
 from chpnet_stream.options import ReconstructionOptions
 from chpnet_stream.size_limits import size_limit
 from chpnet_stream.streaming.current import CURRENT_SCAN
-from chpnet_stream.streaming.engine_pool import EnginePool
+from chpnet_stream.streaming.engine_pool import EnginePool, stands_in
 from chpnet_stream.streaming.events import Outcome
 from chpnet_stream.streaming.inbox import INBOX_BYTES
 from chpnet_stream.streaming.observer import Observers
@@ -24,8 +24,10 @@ from chpnet_stream.streaming.pump import Handler, run_scan, tell
 from chpnet_stream.streaming.watch import ScanWatch
 
 if TYPE_CHECKING:
+    from chpnet_stream.engines.engine import Engine
     from chpnet_stream.enhancement import Enhancer
     from chpnet_stream.metrics import SessionMetrics
+    from chpnet_stream.session import Session
 
 Kind = Literal["acquisitions", "buffers", "images"]
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -142,33 +144,57 @@ class Scan:
     def _handler(self, options: ReconstructionOptions) -> Handler:
         """The handler of the scan; imports torch and loads the model."""
         self.watch.change(options)
+        # Networks run on threads of their own, which have the cores.
+        work_alone()
         handler: Any
         if self.kind == "images":
-            take_over_threads()
             from chpnet_stream.streaming.images import ImageHandler
 
             handler = ImageHandler(options, self._enhancer, self.watch)
             self.watch.live.metrics = handler.metrics
             return handler
-        from chpnet_stream.network.weights import find_model
-        from chpnet_stream.session import Session
         from chpnet_stream.streaming.acquisitions import AcquisitionHandler
         from chpnet_stream.streaming.buffers import BufferHandler
 
-        work_alone()  # what the session starts for its slices has the cores
-        engine, missing = None, ""
-        with self.turn():
-            if options.method == "chpnet":
-                find_model(options.model)  # an unknown name is an error; what is damaged is none
-                engine, missing = load_or_explain(
-                    lambda: self.engines.get(options.model, options.engine, options.precision),
-                    options.on_error,
-                )
-            session = Session(self.connection.header, options, engine, missing, live=True)
-        session.turn = self.turn
+        session = self._session(options)
+        self._tell_of(session.engine)
         self.watch.live.metrics = session.metrics
         kind = AcquisitionHandler if self.kind == "acquisitions" else BufferHandler
         return kind(session, self.watch)
+
+    def _session(self, options: ReconstructionOptions) -> Session:
+        """A session with the engine of the options, or without one where it can't be loaded."""
+        from chpnet_stream.network.weights import find_model
+
+        engine, missing = None, ""
+        if options.method == "chpnet":
+            find_model(options.model)  # an unknown name is an error; what is damaged is none
+            engine, missing = load_or_explain(
+                lambda: self.engines.get(options.model, options.engine, options.precision),
+                options.on_error,
+            )
+        return self._session_with(options, engine, missing)
+
+    def _session_with(
+        self, options: ReconstructionOptions, engine: Engine | None, missing: str = ""
+    ) -> Session:
+        """A session, by a turn: others work while an engine is loaded, but not in its dry run."""
+        from chpnet_stream.session import Session
+
+        with self.turn():
+            session = Session(self.connection.header, options, engine, missing, live=True)
+        session.turn = self.turn
+        return session
+
+    def _tell_of(self, engine: Engine | None) -> None:
+        """Warn where it is not the engine that was asked for."""
+        if engine is not None and stands_in(engine):
+            logger.warning(
+                "%s: the network runs by %s, which may be slower; later scans have the engine that "
+                "was asked for once it can be loaded again",
+                self.name,
+                engine.name,
+            )
 
     @property
     def metrics(self) -> SessionMetrics | None:
@@ -179,7 +205,7 @@ class Scan:
         """The enhancer of the options' model, or of the one that is installed for the task.
 
         Raises:
-            ModelError: There is none.
+            ModelError: There is none, or it can't be loaded; with on_error=error what that raises.
         """
         from chpnet_stream.enhancement import Enhancer
         from chpnet_stream.network.weights import find_model, installed_models
@@ -197,8 +223,17 @@ class Scan:
                     "`chpnet-stream models`)"
                 )
             name = fit[0]
-        found = Enhancer(self.engines.get(name, options.engine, options.precision))
+        engine, missing = load_or_explain(
+            lambda: self.engines.get(name, options.engine, options.precision),
+            options.on_error,
+            "every image of the scan will be passed on as it came",
+        )
+        if engine is None:
+            raise ModelError(missing)
+        self._tell_of(engine)
+        found = Enhancer(engine)
         found.turn = self.turn
+        found.apart = True
         return found
 
     def _fields(self, outcome: Outcome) -> dict[str, Any]:
