@@ -48,6 +48,54 @@ def test_subjects_stay_on_one_side(bank):
     assert set(bank.split[~volumes]) == {"val"}
 
 
+def named(label, seeds, **facts):
+    """An image of each of six people."""
+    return [
+        SourceImage(head(200, seed=seed), f"{person}", f"{label} {person}", **facts)
+        for person, seed in enumerate(seeds)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_person_in_several_sources_is_on_one_side(tmp_path, seed):
+    """BIDS or a pattern names them in two sources, a patient's identifier in two others."""
+    sources = [
+        Source("volumes", "CC0", named("a", range(6), named=True), distinct=True),
+        Source("pictures", "CC0", named("b", range(6, 12), named=True), distinct=True),
+        Source("dicom", "CC0", named("c", range(12, 18), private=True), distinct=True),
+        Source("raw", "CC0", named("d", range(18, 24), private=True), distinct=True),
+    ]
+    options = CollectOptions(seed=seed, validation=0.3, test=0.2)
+    bank = collect(sources, tmp_path / "data.h5", options)
+    assert len(bank) == 24
+    assert bank.manifest["splits"]["val"] == {"images": 8, "subjects": 2}
+    assert len(set(bank.subjects)) == 6
+    people = np.array([origin[-1] for origin in bank.origins])
+    for person in set(people):
+        assert len(set(bank.split[people == person])) == 1
+        assert len(set(bank.subjects[people == person])) == 1
+    # whose name is a patient's identifier in one source is hashed in all
+    assert all(subject.startswith("patient-") for subject in bank.subjects)
+
+
+def test_files_of_one_name_in_two_sources_are_two_subjects(tmp_path):
+    sources = [Source(name, "CC0", images(3), distinct=True) for name in ("a", "b")]
+    bank = collect(sources, tmp_path / "data.h5", NO_SPLIT)
+    assert set(bank.subjects) == {f"{source}/s{n}" for source in "ab" for n in range(3)}
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_another_name_of_the_folder_changes_no_side(tmp_path, published):
+    """The name of published data is always the same, and counts."""
+
+    def sides(name):
+        source = Source(name, "CC0", images(12), distinct=True, published=published)
+        options = CollectOptions(validation=0.4)
+        return list(collect([source], tmp_path / f"{name}.h5", options).split)
+
+    assert (sides("downloads") == sides("renamed")) is not published
+
+
 def test_weights_and_manifest(bank):
     assert set(bank.weights[:12]) == {2.5}
     entry = bank.manifest["sources"]["volumes"]
@@ -111,6 +159,19 @@ def test_look_alikes_become_one_subject(tmp_path):
 
     assert subjects(unnamed=False) == ["s/a", "s/b", "s/c"]
     assert subjects(unnamed=True) == ["s/a", "s/a", "s/c"]
+
+
+def test_look_alikes_take_the_name_of_a_person_and_people_keep_theirs(tmp_path):
+    one, other = head(seed=0), head(seed=5)
+    alike = [share * one + (1 - share) * other for share in (0.6, 0.45)]
+    items = [
+        SourceImage(one, "a", "a"),
+        SourceImage(alike[0], "sub-1", "b", named=True),
+        SourceImage(alike[1], "sub-2", "c", named=True),
+    ]
+    source = Source("s", "CC0", items, pictures=True, distinct=True)
+    bank = collect([source], tmp_path / "data.h5", NO_SPLIT)
+    assert list(bank.subjects) == ["sub-1", "sub-1", "sub-2"]
 
 
 def test_kspace_goes_with_its_image(tmp_path):

@@ -92,6 +92,23 @@ def test_subjects(tmp_path, subject_from, expected):
     assert source.unnamed == (subject_from == "file")
 
 
+def test_people_are_known_by_name_and_files_are_not(tmp_path):
+    save(tmp_path / "set" / "sub-01" / "a.png")
+    save(tmp_path / "set" / "b.png")
+    save(tmp_path / "sub-02" / "c.png")
+    paths = [tmp_path / "set", tmp_path / "sub-02"]
+    found = [image for source in find_sources(paths, ReadOptions())[0] for image in source.images]
+    assert [(image.subject, image.named) for image in found] == [
+        ("b", False), ("sub-01", True), ("sub-02", True),
+    ]  # fmt: skip
+    alone = only(find_sources([tmp_path / "sub-02" / "c.png"], ReadOptions())[0])
+    assert next(iter(alone.images)).subject == "sub-02"
+    for subject_from in ("parent", r"(\w)\.png"):
+        options = ReadOptions(subject_from=subject_from)
+        for source in find_sources(paths, options)[0]:
+            assert all(image.named for image in source.images)
+
+
 @pytest.mark.parametrize(
     ("pattern", "error", "says"),
     [("[", ConfigurationError, "regular"), ("q(.)", InputError, r"a\.png.*does not match")],

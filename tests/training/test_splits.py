@@ -23,6 +23,15 @@ def test_seed_decides_and_order_does_not():
     assert val(1) != val(2)
 
 
+def test_subjects_may_be_put_in_order_by_a_part_of_their_name():
+    def val(folder):
+        names = {f"{folder}/{name}": name for name in NAMES}
+        sides = split_subjects(list(names), {}, validation=0.2, test=0.1, seed=1, names=names)
+        return {names[name] for name, side in sides.items() if side == "val"}
+
+    assert val("a") == val("b")
+
+
 def test_most_subjects_keep_their_side_when_others_come():
     few = split_subjects(NAMES, {}, validation=0.2, test=0.1, seed=0)
     many = split_subjects([*NAMES, "new a", "new b"], {}, validation=0.2, test=0.1, seed=0)

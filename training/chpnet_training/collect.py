@@ -56,10 +56,13 @@ class _Rows:
 
     source: list[int] = field(default_factory=list)
     subject: list[str] = field(default_factory=list)
+    named: list[bool] = field(default_factory=list)
     private: list[bool] = field(default_factory=list)
     origin: list[str] = field(default_factory=list)
     pixel: list[tuple[float, float]] = field(default_factory=list)
     raw: list[bool] = field(default_factory=list)
+    short: dict[str, str] = field(default_factory=dict)
+    """Names without that of a folder, which people may rename, by subject."""
 
 
 def collect(
@@ -74,9 +77,10 @@ def collect(
 ) -> SourceBank:
     """Writes a file of training data: cleans, drops duplicates and splits by subject.
 
-    An image that is nearly one of another subject kept before is dropped (`duplicates`). Where
-    pictures name no subjects (one file, one subject), those that look alike are tied into one
-    subject for the split: this keeps most slices of one patient on one side.
+    A person's name is the same person in all sources. An image that is nearly one of another
+    subject or source kept before is dropped (`duplicates`). Where pictures name no subjects (one
+    file, one subject), those that look alike are tied into one subject for the split: this keeps
+    most slices of one patient on one side.
 
     Args:
         sources: what is read, in this order.
@@ -141,14 +145,20 @@ def _take(
     if isinstance(prepared, str):
         return prepared
     clean, frame = prepared
-    subject = f"patient {item.subject}" if item.private else f"{source.name}/{item.subject}"
+    here = f"{source.name}/{item.subject}"
+    compared = item.subject if item.private else here
     if source.distinct:
-        finder.keep(frame, subject, picture=False)
-    elif not finder.is_new(frame, subject, picture=source.pictures):
+        finder.keep(frame, compared, picture=False)
+    elif not finder.is_new(frame, compared, picture=source.pictures):
         return "near-duplicate"
     writer.add(clean, item.kspace)
+    person = item.named or item.private
+    subject = item.subject if person else here
+    if not (person or source.published):
+        rows.short[subject] = item.subject
     rows.source.append(number)
     rows.subject.append(subject)
+    rows.named.append(person)
     rows.private.append(item.private)
     rows.origin.append(f"{source.name}/{item.origin}")
     rows.pixel.append(item.pixel_size_mm or (np.nan, np.nan))
@@ -171,15 +181,21 @@ def _prepare(
 
 
 def _tie_pictures(rows: _Rows, sources: Sequence[Source], finder: DuplicateFinder) -> None:
-    """Gives pictures that look alike the subject of the first of them."""
+    """Gives pictures that look alike one subject: a person's name among them, else the first."""
     loose = [
         index
         for index, number in enumerate(rows.source)
         if sources[number].pictures and sources[number].unnamed
     ]
-    names = [rows.subject[index] for index in loose]
-    for index, root in zip(loose, tie(finder.codes[loose]), strict=True):
-        rows.subject[index] = names[root]
+    roots = tie(finder.codes[loose])
+    names: dict[int, str] = {}
+    for index, root in zip(loose, roots, strict=True):
+        if rows.named[index]:
+            names.setdefault(root, rows.subject[index])
+    for index, root in zip(loose, roots, strict=True):
+        names.setdefault(root, rows.subject[index])
+        if not rows.named[index]:
+            rows.subject[index] = names[root]
 
 
 def _sides(rows: _Rows, sources: Sequence[Source], options: CollectOptions) -> list[str]:
@@ -200,6 +216,7 @@ def _sides(rows: _Rows, sources: Sequence[Source], options: CollectOptions) -> l
         validation=options.validation,
         test=options.test,
         seed=options.seed,
+        names=rows.short,
     )
     for side, share in wanted.items():
         if share > 0 and side not in sides.values():
@@ -214,13 +231,15 @@ def _sides(rows: _Rows, sources: Sequence[Source], options: CollectOptions) -> l
 def _hashed(rows: _Rows, salt: str | None) -> list[str]:
     """Subjects as they are stored: identifiers of patients only as salted hashes."""
     key = secrets.token_bytes(32) if salt is None else hashlib.sha256(salt.encode()).digest()
+    secret = {s for s, private in zip(rows.subject, rows.private, strict=True) if private}
 
-    def stored(subject: str, private: bool) -> str:
-        if not private:
+    def stored(subject: str) -> str:
+        if subject not in secret:
             return subject
-        return f"patient-{hashlib.blake2b(subject.encode(), key=key, digest_size=8).hexdigest()}"
+        known_as = f"patient {subject}".encode()
+        return f"patient-{hashlib.blake2b(known_as, key=key, digest_size=8).hexdigest()}"
 
-    return [stored(*pair) for pair in zip(rows.subject, rows.private, strict=True)]
+    return [stored(subject) for subject in rows.subject]
 
 
 def _manifest(

@@ -44,6 +44,7 @@ class Source:
             compared with every other one (neighbouring slices of a volume must stay).
         unnamed: subjects are names of files: pictures that look alike are tied into one.
         distinct: images are known to differ and are not compared at all.
+        published: the name is that of the data, and not that of the folder they lie in.
         skipped: filled by the reader with what it left out.
     """
 
@@ -58,6 +59,7 @@ class Source:
     pictures: bool = False
     unnamed: bool = True
     distinct: bool = False
+    published: bool = False
     skipped: SkipCounter = field(default_factory=SkipCounter)
 
 
@@ -89,8 +91,8 @@ class ReadOptions:
     skip_unreadable: bool = False
     tick: Callable[[Path], None] = lambda path: None
 
-    def subject(self, path: Path, root: Path) -> str:
-        """The subject of a file that names none itself.
+    def subject(self, path: Path, root: Path) -> tuple[str, bool]:
+        """The subject of a file that names none itself, and whether that is a person's name.
 
         Raises:
             ConfigurationError: if the regular expression is none.
@@ -98,10 +100,12 @@ class ReadOptions:
         """
         below = _below(path, root)
         if self.subject_from == "parent":
-            return path.resolve().parent.name
+            return path.resolve().parent.name, True
         if self.subject_from == "file":
-            bids = _BIDS_SUBJECT.search(below)
-            return bids.group(1) if bids else below.split(".nii")[0].removesuffix(path.suffix)
+            bids = _BIDS_SUBJECT.search(below) or _BIDS_SUBJECT.search(_folder(path, root))
+            if bids:
+                return bids.group(1), True
+            return below.split(".nii")[0].removesuffix(path.suffix), False
         try:
             found = re.search(self.subject_from, below)
         except re.error as error:
@@ -114,7 +118,7 @@ class ReadOptions:
                 f"{path}: --subject-from {self.subject_from!r} does not match {below!r}; "
                 "change it, or leave the file out by --exclude"
             )
-        return str(found.group(1) if found.groups() else found.group(0))
+        return str(found.group(1) if found.groups() else found.group(0)), True
 
     def unreadable(self, error: InputError, path: Path, skipped: SkipCounter) -> None:
         """Count a file that cannot be read.
@@ -195,6 +199,7 @@ def phantom_source(heads: int) -> Source:
         kind="phantoms",
         minimum_side=MINIMUM_SIDE_OF_VOLUMES,
         distinct=True,
+        published=True,
     )
 
 
@@ -210,6 +215,11 @@ def _files(root: Path) -> Iterator[Path]:
 
 def _below(path: Path, root: Path) -> str:
     return path.name if path == root else path.relative_to(root).as_posix()
+
+
+def _folder(path: Path, root: Path) -> str:
+    """Name of the folder that was given, or of the folder of the file that was given."""
+    return (path.resolve().parent if path == root else root.resolve()).name
 
 
 def _kind(path: Path, root: Path, options: ReadOptions, ignored: SkipCounter) -> str | None:
@@ -254,6 +264,7 @@ def _source(group: _Group, name: str, options: ReadOptions) -> Source:
         minimum_side=default if options.minimum_side is None else options.minimum_side,
         pictures=group.kind == "images" and known.split is None,
         unnamed=group.kind == "images" and options.subject_from == "file",
+        published=group.known is not None,
         skipped=skipped,
     )
 
@@ -274,10 +285,12 @@ def _read(
         )
         return
     for path in group.files:
-        subject = options.subject(path, group.root)
+        subject, person = options.subject(path, group.root)
         try:
             for image in _read_file(path, group.kind, known, options, skipped):
-                named = image if image.private else replace(image, subject=subject)
+                named = image
+                if not image.private:
+                    named = replace(image, subject=subject, named=person)
                 if group.kind == "images":
                     named = replace(named, origin=_below(path, group.root))
                 yield named

@@ -15,6 +15,7 @@ def split_subjects(
     validation: float,
     test: float,
     seed: int,
+    names: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Returns the side of every subject: "train", "val" or "test".
 
@@ -28,11 +29,14 @@ def split_subjects(
         validation: share of the others for "val".
         test: share of the others for "test".
         seed: chooses.
+        names: what is hashed of subjects that are not to be put in order by all of their name.
     """
-    free = sorted(
-        set(subjects) - set(fixed),
-        key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest(),
-    )
+    names = names or {}
+
+    def place(subject: str) -> tuple[bytes, str]:
+        return hashlib.sha256(f"{seed}:{names.get(subject, subject)}".encode()).digest(), subject
+
+    free = sorted(set(subjects) - set(fixed), key=place)
     sides = dict(fixed)
     taken = 0
     for side, share in (("val", validation), ("test", test)):

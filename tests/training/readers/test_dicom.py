@@ -30,6 +30,7 @@ def test_series_are_apart_and_a_patient_is_one_subject(tmp_path):
     images = list(read_dicom(files))
     assert [image.magnitude.max() for image in images] == [1, 1, 1]
     assert images[0].subject == images[1].subject != images[2].subject
+    assert images[0].subject == "PID-4711-SECRET"  # as the readers of raw data have it
     assert all(image.private for image in images)
     assert all(NAME not in image.origin + image.subject for image in images)
 

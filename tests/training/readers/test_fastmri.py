@@ -45,6 +45,17 @@ def test_reconstruction_is_scaled_per_volume(make, name):
     assert images[0].pixel_size_mm == (2.0, 3.0)
 
 
+@pytest.mark.parametrize(
+    ("written", "subject", "private"), [(b" p7 ", "p7", True), ("", "file1", False)]
+)
+def test_the_patient_is_the_identifier_alone_or_the_file(make, written, subject, private):
+    path = make(reconstruction_rss=np.ones((1, 6, 5)))
+    with h5py.File(path, "a") as file:
+        file.attrs["patient_id"] = written
+    (image,) = read_fastmri(path)
+    assert (image.subject, image.private) == (subject, private)
+
+
 def test_pixel_size_is_unknown_without_header(make):
     (image,) = read_fastmri(make(reconstruction_rss=np.ones((1, 6, 5))))
     assert image.pixel_size_mm is None

@@ -147,11 +147,14 @@ def _reason(header: Any) -> str | None:
 
 
 def _subject(header: Any, path: Path) -> str:
-    """The patient; without an identifier the study, the series, at last the folder."""
+    """The patient, by the identifier alone, as the readers of raw data have it.
+
+    Without one the study, the series, at last the folder.
+    """
     for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID"):
         found = str(header.get(name) or "").strip()
         if found:
-            return f"{name} {found}"
+            return found
     return f"folder {path.parent}"
 
 

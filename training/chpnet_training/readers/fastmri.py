@@ -54,7 +54,7 @@ def read_fastmri(
         data = np.asarray(file[name])
         if data.ndim != 3:
             raise InputError(f"{path}: {name} of shape {data.shape}; expected `slices y x`.")
-        patient = file.attrs.get("patient_id")
+        patient = _text(file.attrs.get("patient_id", "")).strip()
         encoding = _encoding(file, path)
         raw = _Raw(path, file.get("kspace"), encoding) if kspace and name.endswith("rss") else None
         for number, magnitude in enumerate(scale_volume(data, f"{path}:{name}")):
@@ -64,10 +64,10 @@ def read_fastmri(
                 skipped.skip("k-space that is not complete", origin)
             yield SourceImage(
                 magnitude,
-                path.stem if patient is None else _text(patient),
+                patient or path.stem,
                 origin,
                 _pixel_size(encoding),
-                private=patient is not None,
+                private=bool(patient),
                 kspace=measured,
             )
 

@@ -19,7 +19,10 @@ class SourceImage:
         subject: whom or what the slice shows; splits keep a subject on one side.
         origin: file name and slice, for people who look a slice up.
         pixel_size_mm: size of a pixel along y and x in millimetres, None where the file has none.
-        private: ``subject`` is a patient's identifier, to be hashed before anything is written.
+        named: ``subject`` is a person's name, and not a file's: whoever has it in another source is
+            the same person.
+        private: ``subject`` is a patient's identifier, to be hashed before anything is written;
+            also a person's name.
         kspace: complex64 `virtual coils ky kx`, fully sampled, noise of unit variance; None where
             the source is no raw data.
     """
@@ -28,6 +31,7 @@ class SourceImage:
     subject: str
     origin: str
     pixel_size_mm: tuple[float, float] | None = None
+    named: bool = False
     private: bool = False
     kspace: np.ndarray | None = None
 
