@@ -15,7 +15,7 @@ from chpnet_stream.json_text import json_text
 from chpnet_stream.network.weights import find_model
 from chpnet_stream.whole_file import check_target, write_whole
 
-FORMAT = 2
+FORMAT = 3
 
 
 class Kept:
@@ -106,4 +106,5 @@ def _series(plan: Plan) -> dict[str, Any]:
         "threads": plan.threads,
         "maps": plan.maps,
         "deadline": plan.deadline_ms,
+        "set_deadline": plan.set_deadline,
     }

@@ -31,7 +31,10 @@ FLOOR = ("gadgetron.examples", "recon_acquisitions")
 """The gadgetron package's own example: FFT and root sum of squares."""
 
 PATIENCE = 300.0
-"""Seconds that a single image may take before the measurement is given up."""
+"""Seconds that a gadget may take to connect, and for a single image, before it is given up."""
+
+GLANCE = 1.0
+"""Seconds between two looks whether a gadget that has not connected still lives."""
 
 LAST_WORDS = 2.0
 """Seconds for a gadget that has hung up to end, and for what it said to be read."""
@@ -51,6 +54,7 @@ class Streamed:
         burst_s: From the first to the last image of a burst sent without a pause.
         burst: Slices in the burst.
         methods: Images by the method that made them, as their meta say.
+        engines: Images of the network by the engine that made them, as their meta say.
         report: What the gadget's process saw (`gadget`); empty for another gadget.
     """
 
@@ -59,6 +63,7 @@ class Streamed:
     burst_s: float = 0.0
     burst: int = 0
     methods: dict[str, int] = field(default_factory=dict)
+    engines: dict[str, int] = field(default_factory=dict)
     report: dict[str, Any] = field(default_factory=dict)
 
 
@@ -68,6 +73,7 @@ def stream(
     *,
     target: tuple[str, str] = OURS,
     properties: Mapping[str, str] | None = None,
+    engine: str = "",
     rate: float = 0.0,
     threads: int = 0,
     burst: int = 0,
@@ -80,6 +86,7 @@ def stream(
         slices: How many, behind a first one for which the gadget is still cold.
         target: Module and function of the gadget.
         properties: Properties of the gadget's configuration.
+        engine: What images of the network must be made by, as engines call themselves; any, if "".
         rate: Slices a second, their lines evenly spread; 0: each when the image before has come.
         threads: CPU threads of the gadget; 0 for all cores.
         burst: Slices sent at the end without a pause, to see how many a second can be done.
@@ -87,12 +94,12 @@ def stream(
 
     Raises:
         PeerError: The gadget told an error.
-        PeerGoneError: It died, hung up, or sent no image for `PATIENCE` seconds; tells the end of
-            its log.
+        PeerGoneError: It died, hung up, sent no image for `PATIENCE` seconds, or one by another
+            engine; tells the end of its log.
     """
     with _Process(target, threads) as process:
         seen = Streamed()
-        arrivals = _Arrivals(process.socket, progress, seen)
+        arrivals = _Arrivals(process.socket, progress, seen, engine)
         try:
             _series(process, arrivals, scan, slices, dict(properties or {}), rate, burst)
         except PeerError:
@@ -121,6 +128,7 @@ def _series(
     process.socket.sendall(scan.greeting(properties) + scan.noise)
     sent: list[float] = []
     for number in range(1 + slices):
+        arrivals.check()
         sent.append(_send(process.socket, scan, number, rate if number else 0.0))
         if not rate or number == 0:
             arrivals.wait_for(number + 1)
@@ -157,7 +165,6 @@ class _Process:
         self.name = ".".join(target)
         self.folder = tempfile.TemporaryDirectory(prefix="chpnet-bench-")
         self.listener = socket.create_server(("localhost", 0), family=_family())
-        self.listener.settimeout(PATIENCE)
         self._log: IO[bytes] = (Path(self.folder.name) / "log").open("w+b")
         environment = os.environ | {
             REPORT: str(Path(self.folder.name) / "report.json"),
@@ -177,19 +184,30 @@ class _Process:
 
     def __enter__(self) -> _Process:
         try:
-            self.listener.settimeout(1.0)
-            while True:
-                try:
-                    self.socket, _ = self.listener.accept()
-                    break
-                except TimeoutError:
-                    if self.process.poll() is not None:
-                        raise PeerGoneError(self._death()) from None
+            self.socket = self._accept()
         except BaseException:
             self._clean()
             raise
         self.socket.settimeout(PATIENCE)
         return self
+
+    def _accept(self) -> socket.socket:
+        """The gadget's connection.
+
+        Raises:
+            PeerGoneError: It ended first, or lives and doesn't connect.
+        """
+        self.listener.settimeout(GLANCE)
+        while time.monotonic() < self.started + PATIENCE:
+            try:
+                return self.listener.accept()[0]
+            except TimeoutError:
+                if self.process.poll() is not None:
+                    raise PeerGoneError(self._death()) from None
+        raise PeerGoneError(
+            f"the gadget {self.name} goes on running, but did not connect within {PATIENCE:g} s; "
+            f"it said: {self._said()}"
+        )
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         self.socket.close()
@@ -243,14 +261,17 @@ class _Process:
 class _Arrivals(threading.Thread):
     """Takes what the gadget sends, and the time."""
 
-    def __init__(self, sock: socket.socket, progress: Callable[[], None], seen: Streamed) -> None:
+    def __init__(
+        self, sock: socket.socket, progress: Callable[[], None], seen: Streamed, engine: str
+    ) -> None:
         super().__init__(name="images", daemon=True)
         self.reader = MessageReader(SocketStream(sock))
         self.progress = progress
         self.seen = seen
+        self.engine = engine
         self.times: list[float] = []
         self.error: Exception | None = None
-        self._change = threading.Condition()
+        self._change = threading.Condition()  # of a lock that may be taken twice
 
     def run(self) -> None:
         try:
@@ -269,12 +290,27 @@ class _Arrivals(threading.Thread):
                 self._change.notify_all()
 
     def _take(self, image: Any, now: float) -> None:
-        method = str(dict(image.meta).get("ChpnetMethod", "other"))
+        meta = dict(image.meta)
+        method, engine = str(meta.get("ChpnetMethod", "other")), meta.get("ChpnetEngine")
         with self._change:
             self.times.append(now)
             self.seen.methods[method] = self.seen.methods.get(method, 0) + 1
+            if engine is not None:
+                self.seen.engines[engine] = self.seen.engines.get(engine, 0) + 1
             self._change.notify_all()
+        if self.engine and engine not in (None, self.engine):
+            raise PeerGoneError(f"expected images by the engine {self.engine}, found {engine}")
         self.progress()
+
+    def check(self) -> None:
+        """Look whether all is well so far.
+
+        Raises:
+            PeerError, PeerGoneError: It is not, and no more images will come.
+        """
+        with self._change:
+            if self.error is not None:
+                raise self.error
 
     def wait_for(self, count: int) -> None:
         """Wait until so many images have come.
@@ -284,8 +320,7 @@ class _Arrivals(threading.Thread):
         """
         with self._change:
             while len(self.times) < count:
-                if self.error is not None:
-                    raise self.error
+                self.check()
                 before = len(self.times)
                 if not self._change.wait(PATIENCE) and len(self.times) == before:
                     raise PeerGoneError(f"no image from the gadget for {PATIENCE:g} s")

@@ -18,11 +18,21 @@ QUICK_SLICES = 20
 ACCELERATION = 4
 CALIBRATION_LINES = 24
 
-FASTEST = 12.0
-"""Slices a second, whatever the size: what a real-time sequence measures."""
+IMAGE_S = 0.11
+HALF_IMAGE_S = 0.055
+"""Seconds that two cores spend on the image of a slice of 256 x 256, in fp32 and in bf16."""
 
-TWICE_AS_FAST = ("bf16",)
-"""Precisions in which a CPU that has them is sent twice as many."""
+LINE_S = 0.35e-3
+"""Seconds for a line of a few coils, in any precision; 32 more coils take as long again."""
+
+BUSY = 0.65
+"""Part of their time for which cores are given work: behind a late slice they must catch up."""
+
+SLOWEST, FASTEST = 0.5, 15.0
+"""Slices a second, whatever the size; the latter is what a real-time sequence measures."""
+
+HALF_ON_A_CPU = ("auto", "pytorch", "openvino")
+"""Engines that take bf16 by themselves on a CPU that has it."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +53,29 @@ class Case:
         return ACCELERATION if self.coils > 1 else 1
 
     @property
-    def pace(self) -> float:
-        """Slices a second that two cores hold in fp32: somewhat more than half of their time.
+    def lines(self) -> int:
+        """Readouts of a slice; every fourth calibration line is one of the image anyway."""
+        if self.acceleration == 1:
+            return self.matrix
+        more = CALIBRATION_LINES - CALIBRATION_LINES // self.acceleration
+        return min(self.matrix, -(-self.matrix // self.acceleration) + more)
 
-        A slice takes about as long as it has pixels; the coils count for the lines before.
+    def spent_s(self, half: bool = False) -> float:
+        """Seconds that two cores spend on a slice: on its image, by its pixels, and on its lines.
+
+        Args:
+            half: In bf16 instead of fp32.
         """
-        spent = 0.12 * (self.matrix / 256) ** 2 * (1 + self.coils / 64)
-        return min(max(0.5, round(2 * 0.6 / spent) / 2), FASTEST)
+        image = (HALF_IMAGE_S if half else IMAGE_S) * (self.matrix / 256) ** 2
+        return image + LINE_S * (1 + self.coils / 32) * self.lines
+
+    def pace(self, half: bool = False) -> float:
+        """Slices a second that two cores hold: somewhat more than half of their time.
+
+        Args:
+            half: In bf16 instead of fp32.
+        """
+        return min(max(SLOWEST, round(2 * BUSY / self.spent_s(half)) / 2), FASTEST)
 
 
 @dataclass(frozen=True)
@@ -64,6 +90,8 @@ class Plan:
             comes when the image of the one before has come back. None: what two cores can hold, by
             the size (`Case.pace`).
         deadline_ms: Images that come later than this are counted; 0: twice the time of a slice.
+        set_deadline: The gadget is told the deadline, too: a network that is not ready by then is
+            given up, and the conventional image goes out, which is made first.
         maps: "kept": positions come again, with the same coil maps; "new": every slice is another
             position and needs maps of its own.
         threads: CPU threads of the gadget; 0 for all cores.
@@ -76,6 +104,7 @@ class Plan:
     slices: int = SLICES
     rate: float | None = RATE
     deadline_ms: float = 0.0
+    set_deadline: bool = False
     maps: Maps = "kept"
     threads: int = 0
     model: str = "chpnet-rt"
@@ -85,10 +114,28 @@ class Plan:
         """Slices a second of a size, for an engine with its precision."""
         if self.rate is not None:
             return self.rate
-        faster = engine.partition(":")[2] in TWICE_AS_FAST
-        return min(2 * case.pace, FASTEST) if faster else case.pace
+        return case.pace(in_half(engine))
 
     def late_of(self, case: Case, engine: str = "") -> float:
         """What counts as late, in ms."""
         rate = self.rate_of(case, engine)
         return self.deadline_ms or (2e3 / rate if rate else 1e3)
+
+    def properties_of(self, case: Case, engine: str) -> dict[str, str]:
+        """Properties of the gadget that is measured."""
+        kind, _, precision = engine.partition(":")
+        told = {"model": self.model, "engine": kind}
+        if precision:
+            told["precision"] = precision
+        if self.set_deadline:
+            told["deadline_ms"] = f"{self.late_of(case, engine):g}"
+        return told
+
+
+def in_half(engine: str) -> bool:
+    """Whether an engine, with its precision behind a colon, computes in bf16 on this CPU."""
+    from chpnet_stream.engines.processor import has_bfloat16
+
+    kind, _, precision = engine.partition(":")
+    asked = precision == "bf16" or (precision in ("", "auto") and kind in HALF_ON_A_CPU)
+    return asked and has_bfloat16()

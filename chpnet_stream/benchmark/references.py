@@ -34,7 +34,16 @@ BART = "BART pics"
 ONNX = "ONNX Runtime, fp32"
 ONNX_NAME = "onnx-cpu"
 """What `OnnxEngine` calls itself in fp32."""
+INSTEAD = "instead of"
+"""In the name of an engine that took over from the one that was asked for."""
 PICS = ("pics", "-l2", "-r0.01", "-i30", "-d0")
+
+BART_PATIENCE = 600.0
+"""Seconds that BART may take for a slice."""
+
+
+class _NotMeasured(Exception):  # noqa: N818 - no error of ours: the others are measured
+    """Why another program gave no time."""
 
 
 class Recorder:
@@ -112,9 +121,7 @@ def measure_references(
     conventional = SliceReconstructor(noise, None, method="cg-sense")
     rows.append(_timed(CG_SENSE, "image", lambda: conventional(data), repeats))
     rows.append(_timed(PAPER, "network", _paper(recorders), min(repeats, 2)))
-    bart = _bart_ms(conventional, data)
-    found = {"ms": None, "why": bart} if isinstance(bart, str) else {"ms": bart}
-    rows.append({"what": BART, "by": BART, "part": "image", **found})
+    rows.append(_row(BART, "image", lambda: _bart_ms(conventional, data)))
     return rows
 
 
@@ -127,7 +134,7 @@ def _ours(
     repeats: int,
     recorders: list[Recorder],
 ) -> list[dict[str, Any]]:
-    """The network of an engine alone, and the whole image by it."""
+    """The network of an engine alone, and the whole image by it; not if another one took over."""
     recorder = Recorder(engine)
     reconstruct = SliceReconstructor(noise, recorder)
     image = _timed(what, "image", lambda: reconstruct(data), repeats)
@@ -135,7 +142,11 @@ def _ours(
     reconstruct.close()
     if recorder.last is not None:
         recorders.append(recorder)
-    return [{**row, "by": engine.name, "engine": name} for row in (network, image)]
+    rows = [{**row, "by": engine.name, "engine": name} for row in (network, image)]
+    if INSTEAD in engine.name:
+        why = f"expected the engine that was asked for, found {engine.name}"
+        rows = [{**row, "ms": None, "why": why} for row in rows]
+    return rows
 
 
 def _paper(recorders: list[Recorder]) -> Callable[[], object]:
@@ -165,10 +176,16 @@ def _paper(recorders: list[Recorder]) -> Callable[[], object]:
 
 def _timed(what: str, part: str, run: Callable[[], object], repeats: int) -> dict[str, Any]:
     """A row; a method that fails costs only itself."""
+    return _row(what, part, lambda: median_ms(run, repeats))
+
+
+def _row(what: str, part: str, measure: Callable[[], float]) -> dict[str, Any]:
     row: dict[str, Any] = {"what": what, "by": what, "part": part}
     try:
-        return {**row, "ms": median_ms(run, repeats)}
-    except (ChpnetError, RuntimeError, ValueError) as error:  # PyTorch's: memory, mostly
+        return {**row, "ms": measure()}
+    except _NotMeasured as error:
+        return {**row, "ms": None, "why": str(error)}
+    except (ChpnetError, RuntimeError, ValueError, OSError) as error:  # memory or disk, mostly
         return {**row, "ms": None, "why": f"{type(error).__name__}: {first_line(error)}"}
 
 
@@ -183,14 +200,15 @@ def median_ms(run: Callable[[], object], repeats: int) -> float:
     return statistics.median(times)
 
 
-def _bart_ms(conventional: SliceReconstructor, data: Slice) -> float | str:
+def _bart_ms(conventional: SliceReconstructor, data: Slice) -> float:
     """One run of `bart pics` with our maps; its files are in memory where /dev/shm is there.
 
-    Where BART is not installed or refuses: why.
+    Raises:
+        _NotMeasured: BART is not installed, refuses, or doesn't come to an end.
     """
     program = shutil.which("bart")
     if program is None:
-        return "bart is not installed"
+        raise _NotMeasured("bart is not installed")
     sensitivities = conventional.calibration.sensitivities(data)
     mixed = np.tensordot(sensitivities.mixing.numpy(), data.kspace, 1)
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - only a faster disk
@@ -203,16 +221,19 @@ def _bart_ms(conventional: SliceReconstructor, data: Slice) -> float | str:
             header.write_text(f"# Dimensions\n{sizes}\n", encoding="ascii")
             columns.astype("<c8").ravel(order="F").tofile(Path(folder) / f"{name}.cfl")
         begin = time.perf_counter()
-        done = subprocess.run(  # noqa: S603 - our own argument list
-            [program, *PICS, *arrays, "out"],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=600,
-            check=False,
-        )
+        try:
+            done = subprocess.run(  # noqa: S603 - our own argument list
+                [program, *PICS, *arrays, "out"],
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=BART_PATIENCE,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise _NotMeasured(f"bart had no image within {BART_PATIENCE:g} s") from None
         spent = 1e3 * (time.perf_counter() - begin)
     if done.returncode == 0:
         return spent
     said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-    return f"bart ended with status {done.returncode}: {' '.join(said[-1:])}"
+    raise _NotMeasured(f"bart ended with status {done.returncode}: {' '.join(said[-1:])}")

@@ -10,13 +10,23 @@ from typing import Any
 import numpy as np
 import torch
 
+from chpnet_stream.benchmark.estimate import (
+    BURST,
+    FLOOR_SLICES,
+    Course,
+    Step,
+    references_s,
+    simulated_s,
+    streamed_s,
+)
 from chpnet_stream.benchmark.kept import Kept
 from chpnet_stream.benchmark.peer import FLOOR, Streamed, stream
 from chpnet_stream.benchmark.plan import Case, Plan
 from chpnet_stream.benchmark.ratios import FLOOR_NAME
-from chpnet_stream.benchmark.references import PAPER, measure_references
+from chpnet_stream.benchmark.references import INSTEAD, PAPER, measure_references
 from chpnet_stream.benchmark.scan_bytes import ScanBytes
 from chpnet_stream.engines.choice import make_engine
+from chpnet_stream.engines.engine import Engine
 from chpnet_stream.errors import (
     ChpnetError,
     ConfigurationError,
@@ -30,11 +40,7 @@ from chpnet_stream.network.weights import find_model
 
 NETWORK_STAGES = ("network",)
 NETWORK_METHOD = "chpnet"
-FLOOR_SLICES = 20
-BURST = 8
-
-Progress = Callable[[str, int, int], None]
-"""What is done now, images so far, and images in all."""
+BEGIN = "beginning"
 
 
 @dataclass
@@ -57,12 +63,15 @@ class Results:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def run_plan(plan: Plan, progress: Progress = lambda *_: None, kept: Kept | None = None) -> Results:
+def run_plan(
+    plan: Plan, progress: Callable[[Step], None] = lambda _: None, kept: Kept | None = None
+) -> Results:
     """Measure.
 
     Args:
         plan: What.
-        progress: Told of every image.
+        progress: Told how far it is: once before the first slice, when the engines are there, and
+            with every image.
         kept: Where each part is kept as soon as it is measured, and parts that are there already
             are taken from.
 
@@ -75,85 +84,132 @@ def run_plan(plan: Plan, progress: Progress = lambda *_: None, kept: Kept | None
     if plan.threads:
         torch.set_num_threads(plan.threads)
     results = Results(plan)
+    engines = _loaded(plan, results.unusable)
+    kept = kept or Kept(plan)
+    course = Course(plan, list(engines), kept, progress)
+    course.tell(BEGIN)
+    failure: ProtocolError | None = None
+    for case in plan.cases:
+        scan = _Simulated(case, plan)
+        for name, engine in engines.items():
+            what = f"{scan.size}, {engine.name}"
+            row = kept.streamed(case, name)
+            if row is not None:
+                course.skip(f"{what}: measured before", course.each)
+            else:
+                try:
+                    row = _streamed(plan, scan, name, engine.name, course)
+                except (PeerError, PeerGoneError) as error:
+                    failure = error
+                    results.failed[f"{scan.size}, {name}"] = str(error)
+                    continue
+                kept.keep_streamed(case, name, row)
+            results.streamed.append(row)
+        if plan.references:
+            results.references += _compared(plan, scan, engines, kept, course)
+    course.end()
+    if failure is not None and not results.streamed:
+        raise failure
+    return results
+
+
+class _Simulated:
+    """The slices of a size, simulated when they are needed."""
+
+    def __init__(self, case: Case, plan: Plan) -> None:
+        self.case = case
+        self.size = f"{case.coils} coils, {case.matrix} x {case.matrix}"
+        self._maps = plan.maps
+        self._bytes: ScanBytes | None = None
+
+    @property
+    def needs_s(self) -> float:
+        """Seconds until they are there."""
+        return 0.0 if self._bytes else simulated_s(self.case)
+
+    @property
+    def bytes(self) -> ScanBytes:
+        """As they are sent."""
+        if self._bytes is None:
+            self._bytes = ScanBytes(self.case, self._maps)
+        return self._bytes
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """An engine, and its name before anything else took over."""
+
+    engine: Engine
+    name: str
+
+
+def _loaded(plan: Plan, unusable: dict[str, str]) -> dict[str, _Loaded]:
+    """The engines of a plan; why one can't be used here is noted.
+
+    Raises:
+        ConfigurationError: None of them can.
+    """
     model = find_model(plan.model)
-    engines: dict[str, Any] = {}
+    engines: dict[str, _Loaded] = {}
     for name in plan.engines:
         kind, _, precision = name.partition(":")
         try:
-            engines[name] = made = make_engine(kind, model, precision=precision or "auto")
+            made = make_engine(kind, model, precision=precision or "auto")
         except (EngineError, ModelError, ConfigurationError) as error:
-            results.unusable[name] = str(error)
+            unusable[name] = str(error)
             continue
-        if "instead of" in made.name:
-            results.unusable[name] = f"it can't be used here: {made.name}"
-            del engines[name]
+        if INSTEAD in made.name:
+            told: str = getattr(made, "reason", "")
+            why = told.removeprefix(f"{kind}: ") or "it can't be used here"
+            unusable[name] = f"{why}; found {made.name}"
+        else:
+            engines[name] = _Loaded(made, made.name)
     if not engines:
-        reasons = "; ".join(f"{n}: {why}" for n, why in results.unusable.items())
+        reasons = "; ".join(f"{name}: {why}" for name, why in unusable.items())
         raise ConfigurationError(
             f"none of the engines {', '.join(plan.engines)} can be used here ({reasons}); choose "
             "others by --engine (see `chpnet-stream doctor`)"
         )
-    floor = FLOOR_SLICES + 1 if plan.references else 0
-    each = 1 + plan.slices + BURST
-    total = len(plan.cases) * (len(engines) * each + floor)
-    done = 0
+    return engines
 
-    def one_more(what: str) -> Callable[[], None]:
-        def told() -> None:
-            nonlocal done
-            done += 1
-            progress(what, done, total)
 
-        return told
+def _streamed(
+    plan: Plan, scan: _Simulated, asked: str, engine: str, course: Course
+) -> dict[str, Any]:
+    """A row of the first table.
 
-    kept = kept or Kept(plan)
-    failure: ProtocolError | None = None
-    for case in plan.cases:
-        size = f"{case.coils} coils, {case.matrix} x {case.matrix}"
-        scan = None
-        for name, engine in engines.items():
-            before = kept.streamed(case, name)
-            if before is not None:
-                results.streamed.append(before)
-                done += each
-                progress(f"{size}, {engine.name}: measured before", done, total)
-                continue
-            scan = scan or ScanBytes(case, plan.maps)
-            kind, _, precision = name.partition(":")
-            properties = {"model": plan.model, "engine": kind}
-            if precision:
-                properties["precision"] = precision
-            begun = done
-            try:
-                seen = stream(
-                    scan,
-                    plan.slices,
-                    properties=properties,
-                    rate=plan.rate_of(case, name),
-                    threads=plan.threads,
-                    burst=BURST,
-                    progress=one_more(f"{size}, {engine.name}"),
-                )
-            except (PeerError, PeerGoneError) as error:
-                failure = error
-                results.failed[f"{size}, {name}"] = str(error)
-                done = begun + each
-                continue
-            row = {"asked": name, **_row(case, name, engine.name, seen, plan)}
-            results.streamed.append(row)
-            kept.keep_streamed(case, name, row)
-        if plan.references:
-            rows = kept.references(case)
-            if rows is None:
-                scan = scan or ScanBytes(case, plan.maps)
-                rows = _references(case, scan, engines, plan, one_more(f"{size}, FFT"))
-                kept.keep_references(case, rows)
-            else:
-                done += floor
-            results.references += rows
-    if failure is not None and not results.streamed:
-        raise failure
-    return results
+    Raises:
+        PeerError, PeerGoneError: The gadget failed, or its images are by another engine.
+    """
+    case, what = scan.case, f"{scan.size}, {engine}"
+    course.begin(course.each, streamed_s(plan, case, asked) + scan.needs_s)
+    seen = stream(
+        scan.bytes,
+        plan.slices,
+        properties=plan.properties_of(case, asked),
+        engine=engine,
+        rate=plan.rate_of(case, asked),
+        threads=plan.threads,
+        burst=BURST,
+        progress=lambda: course.image(what),
+    )
+    return {"asked": asked, **_row(case, asked, engine, seen, plan)}
+
+
+def _compared(
+    plan: Plan, scan: _Simulated, engines: dict[str, _Loaded], kept: Kept, course: Course
+) -> list[dict[str, Any]]:
+    """Rows of the second table."""
+    what = f"{scan.size}, FFT"
+    rows = kept.references(scan.case)
+    if rows is not None:
+        course.skip(f"{what}: measured before", course.floor)
+        return rows
+    course.begin(course.floor, references_s(scan.case, list(engines)) + scan.needs_s)
+    loaded = {name: found.engine for name, found in engines.items()}
+    rows = _references(scan.case, scan.bytes, loaded, plan, lambda: course.image(what))
+    kept.keep_references(scan.case, rows)
+    return rows
 
 
 def _row(case: Case, asked: str, engine: str, seen: Streamed, plan: Plan) -> dict[str, Any]:
@@ -184,6 +240,7 @@ def _row(case: Case, asked: str, engine: str, seen: Streamed, plan: Plan) -> dic
         "network_ms": network,
         "rest_percent": 100 * (1 - network / sum(stages.values())) if network else None,
         "methods": seen.methods,
+        "engines": seen.engines,
         "fallbacks": images - seen.methods.get(NETWORK_METHOD, 0),
         "load": os.getloadavg()[0],
     }

@@ -50,6 +50,8 @@ def as_dict(results: Results) -> dict[str, Any]:
         "machine": machine(),
         "slices": plan.slices,
         "rate_per_s": plan.rate,
+        "deadline_ms": plan.deadline_ms,
+        "set_deadline": plan.set_deadline,
         "maps": plan.maps,
         "streamed": results.streamed,
         "references": results.references,
@@ -78,6 +80,10 @@ def as_markdown(results: Results, command: str) -> str:
     gpu = told["gpu"] or "no GPU"
     limits = {plan.late_of(case, name) for case in plan.cases for name in plan.engines}
     late = f"{limits.pop():g} ms" if len(limits) == 1 else "twice the time of a slice"
+    if plan.set_deadline:
+        late += (
+            ", which the gadget is told as its deadline: behind it the conventional image goes out"
+        )
     parts = [
         f"""# Latency
 

@@ -20,6 +20,9 @@ from chpnet_stream.cli.progress import slices_bar
 from chpnet_stream.schema import SETTINGS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chpnet_stream.benchmark.estimate import Step
     from chpnet_stream.benchmark.run import Results
 
 ENGINES = tuple(name for name in SETTINGS["engine"].choices if name != "auto")
@@ -69,7 +72,7 @@ SHOWN = (
 @click.option(
     "--rate-by-size",
     is_flag=True,
-    help="Instead: what two cores hold by size and precision, 2 to 12 a second.",
+    help="Instead: what two cores hold by pixels, lines and precision, 2.5 to 15 a second.",
 )
 @click.option(
     "--deadline-ms",
@@ -77,6 +80,11 @@ SHOWN = (
     default=0.0,
     metavar="MS",
     help="Count images that come later than this.  [default: twice the time of a slice]",
+)
+@click.option(
+    "--set-deadline",
+    is_flag=True,
+    help="Tell the gadget that deadline: behind it, the conventional image goes out.",
 )
 @click.option(
     "--maps",
@@ -125,6 +133,7 @@ def command(
     rate: float,
     rate_by_size: bool,
     deadline_ms: float,
+    set_deadline: bool,
     maps: str,
     threads: int | None,
     model: str,
@@ -143,9 +152,10 @@ def command(
     ratios are taken in the same run to the paper-size student in PyTorch, ONNX Runtime, CG-SENSE,
     BART (where it is installed), and the FFT gadget that comes with the gadgetron package.
 
-    The whole table takes hours: begin with --quick. With --resume FILE a run that was ended goes on
-    where it was when the same command is given again. Other work on the machine makes times longer.
-    If a gadget fails, the other sizes and engines are measured, and the exit code is 1.
+    The whole table takes hours: begin with --quick. How long is told before the first slice. With
+    --resume FILE a run that was ended goes on where it was when the same command is given again.
+    Other work on the machine makes times longer. If a gadget fails, or its images are not by the
+    engine that was asked for, the other sizes and engines are measured, and the exit code is 1.
     """
     from typing import cast
 
@@ -164,30 +174,57 @@ def command(
         slices=slices or (QUICK_SLICES if quick else SLICES),
         rate=None if rate_by_size else rate,
         deadline_ms=deadline_ms,
+        set_deadline=set_deadline,
         maps=cast(Maps, maps),
         threads=threads or 0,
         model=model,
         references=not no_references,
     )
     kept = Kept(plan, resume)
-    with slices_bar() as bar:
-        task = bar.add_task("simulating", total=None)
-        before = ""
-
-        def progress(what: str, done: int, total: int) -> None:
-            nonlocal before
-            if what != before and not bar.console.is_terminal:  # a log of some hours
-                click.echo(f"{what} ({done} of {total} images)", err=True)
-            before = what
-            bar.update(task, description=what, completed=done, total=total)
-
-        results = run_plan(plan, progress, kept)
+    with _bar() as bar:
+        results = run_plan(plan, _progress(bar), kept)
     _show(results, as_json)
     for out in outs:
         _write(results, out)
     for what, why in results.failed.items():
         click.echo(f"not measured: {what}: {why}", err=True)
     return 1 if results.failed else 0
+
+
+def _bar() -> Any:
+    """The bar of all commands, but for the time left, which the plan knows: sizes differ in it."""
+    from rich.progress import TextColumn, TimeRemainingColumn
+
+    bar = slices_bar()
+    columns = [c for c in bar.columns if not isinstance(c, TimeRemainingColumn)]
+    bar.columns = (*columns, TextColumn("{task.fields[left]}"))
+    return bar
+
+
+def _progress(bar: Any) -> Callable[[Step], None]:
+    """What is done with each step: the estimate first, then the bar; a log where there is none."""
+    from chpnet_stream.benchmark.estimate import in_words
+
+    task = bar.add_task("loading", total=None, left="")
+    before = ""
+
+    def progress(step: Step) -> None:
+        nonlocal before
+        left = in_words(step.left_s)
+        if not before:
+            click.echo(f"{left} for {step.total} images", err=True)
+        elif step.what != before and not bar.console.is_terminal:  # a log of some hours
+            click.echo(f"{step.what} ({step.done} of {step.total} images, {left} left)", err=True)
+        before = step.what
+        bar.update(
+            task,
+            description=step.what,
+            completed=step.done,
+            total=step.total,
+            left=f"{left} left",
+        )
+
+    return progress
 
 
 def _check_engines(engines: tuple[str, ...]) -> None:
@@ -274,6 +311,7 @@ def _words(results: Results) -> list[str]:
     rate = "--rate-by-size" if plan.rate is None else f"--rate {plan.rate:g}"
     words += [f"--slices {plan.slices}", rate, f"--maps {plan.maps}"]
     words += [f"--deadline-ms {plan.deadline_ms:g}"] if plan.deadline_ms else []
+    words += ["--set-deadline"] if plan.set_deadline else []
     words += [f"--threads {plan.threads}"] if plan.threads else []
     words += [f"--model {Path(plan.model).name}"] if plan.model != Plan.model else []
     words += ["--no-references"] if not plan.references else []

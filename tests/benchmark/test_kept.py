@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from chpnet_stream.benchmark.kept import Kept
-from chpnet_stream.benchmark.plan import FASTEST, Case, Plan
+from chpnet_stream.benchmark.plan import Case, Plan
 from chpnet_stream.errors import ConfigurationError, OutputError
 
 CASE = Case(128, 8)
 PLAN = Plan(("onnx", "pytorch:bf16"), (CASE,), slices=20, rate=None)
-ROW = {"slices": 20, "rate_per_s": CASE.pace, "p50_ms": 12.5}
+ROW = {"slices": 20, "rate_per_s": CASE.pace(), "p50_ms": 12.5}
 
 
 def test_rows_are_there_for_the_next_run(tmp_path: Path) -> None:
@@ -33,13 +33,16 @@ def test_rows_of_fewer_slices_or_another_pace_are_measured_again(tmp_path: Path)
     Kept(PLAN, path).keep_streamed(CASE, "onnx", ROW)
     more = Plan(PLAN.engines, PLAN.cases, slices=1000, rate=None)
     assert Kept(more, path).streamed(CASE, "onnx") is None
-    other = Plan(PLAN.engines, PLAN.cases, slices=20, rate=CASE.pace + 1)
+    other = Plan(PLAN.engines, PLAN.cases, slices=20, rate=CASE.pace() + 1)
     assert Kept(other, path).streamed(CASE, "onnx") is None
 
 
 def test_another_series_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "kept.json"
     Kept(PLAN, path).keep_streamed(CASE, "onnx", ROW)
+    deadline = Plan(PLAN.engines, PLAN.cases, slices=20, rate=None, set_deadline=True)
+    with pytest.raises(ConfigurationError, match="expected set_deadline True as in this run, fou"):
+        Kept(deadline, path)
     other = Plan(PLAN.engines, PLAN.cases, slices=20, rate=None, maps="new")
     with pytest.raises(ConfigurationError, match="expected maps 'new' as in this run, found 'kept"):
         Kept(other, path)
@@ -64,19 +67,3 @@ def test_without_a_file_nothing_is_kept() -> None:
     nothing = Kept(PLAN)
     nothing.keep_streamed(CASE, "onnx", ROW)
     assert nothing.streamed(CASE, "onnx") is None
-
-
-def test_small_images_are_sent_faster() -> None:
-    paces = [Case(matrix, coils).pace for matrix, coils in ((320, 32), (256, 16), (128, 1))]
-    assert paces == sorted(paces)
-    assert min(paces) >= 0.5
-    assert PLAN.late_of(CASE) == pytest.approx(2e3 / CASE.pace)
-
-
-def test_half_precision_is_sent_twice_as_many() -> None:
-    paced = Plan(PLAN.engines, PLAN.cases, rate=None)
-    case = Case(256, 16)
-    assert paced.rate_of(case, "pytorch:bf16") == 2 * paced.rate_of(case, "onnx:fp32")
-    assert paced.late_of(case, "pytorch:bf16") == paced.late_of(case, "onnx:fp32") / 2
-    assert paced.rate_of(Case(128, 1), "pytorch:bf16") == FASTEST
-    assert Plan(PLAN.engines, PLAN.cases, rate=3.0).rate_of(case, "pytorch:bf16") == 3

@@ -1,6 +1,7 @@
 """A gadget that fails in one size costs that size only."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from chpnet_stream.benchmark.kept import Kept
 from chpnet_stream.benchmark.peer import Streamed, stream
 from chpnet_stream.benchmark.plan import Case, Plan
 from chpnet_stream.benchmark.tables import as_markdown
-from chpnet_stream.errors import PeerGoneError
+from chpnet_stream.errors import ConfigurationError, PeerGoneError
 
 PLAN = Plan(("onnx",), (Case(32, 2), Case(48, 2)), slices=1, rate=0, threads=1, references=False)
 
@@ -35,11 +36,12 @@ def test_the_others_are_measured_and_it_is_tried_again(
     monkeypatch.setattr(run, "stream", failing({first}))
     steps: list[tuple[int, int]] = []
     results = run.run_plan(
-        PLAN, lambda _, done, total: steps.append((done, total)), Kept(PLAN, kept)
+        PLAN, lambda step: steps.append((step.done, step.total)), Kept(PLAN, kept)
     )
     assert [row["matrix"] for row in results.streamed] == [48]
     why = "the gadget was given up after 3 images"
     assert results.failed == {"2 coils, 32 x 32, onnx": why}
+    assert steps[0][0] == 0
     assert steps[-1][0] == steps[-1][1]
     assert f"- 2 coils, 32 x 32, onnx: {why}" in as_markdown(results, "bench")
     monkeypatch.setattr(run, "stream", failing({second}))  # is not asked for again
@@ -55,15 +57,50 @@ def test_where_all_fail_that_is_the_error(monkeypatch: pytest.MonkeyPatch) -> No
         run.run_plan(PLAN)
 
 
-def test_another_engine_is_compared_with_onnx_runtime_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_engine_is_compared_with_onnx_runtime_too() -> None:
     plan = Plan(("pytorch:fp32",), (Case(32, 2),), slices=1, rate=0, threads=1)
     results = run.run_plan(plan)
     found = {
         (row["by"], row["part"], row["engine"]) for row in results.references if "engine" in row
     }
     assert ("onnx-cpu", "network", None) in found
-    monkeypatch.setenv("PATH", "")
-    from chpnet_stream.benchmark.references import measure_references
 
-    (row,) = measure_references(run.ScanBytes(Case(32, 2)), {}, run.find_model("chpnet-rt"), 1)[-1:]
-    assert (row["ms"], row["why"]) == (None, "bart is not installed")
+
+def test_rows_are_labelled_by_what_made_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the gadget's process takes its spare, and this one has the engine."""
+    asked: list[str] = []
+
+    def elsewhere(scan: Any, *words: Any, engine: str, **more: Any) -> Streamed:
+        asked.append(engine)
+        return stream(scan, *words, engine="tensorrt-fp16", **more)
+
+    monkeypatch.setattr(run, "stream", elsewhere)
+    with pytest.raises(PeerGoneError, match="by the engine tensorrt-fp16, found onnx-cpu;"):
+        run.run_plan(Plan(("onnx",), (Case(32, 2),), slices=1, rate=0, references=False))
+    assert asked == ["onnx-cpu"]
+
+
+def test_the_reason_why_an_engine_is_left_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = SimpleNamespace(name="onnx-cpu (instead of tensorrt)", reason="tensorrt: found no GPU")
+    monkeypatch.setattr(run, "make_engine", lambda *_, **__: made)
+    with pytest.raises(ConfigurationError) as caught:
+        run.run_plan(Plan(("tensorrt",), PLAN.cases))
+    assert "(tensorrt: found no GPU; found onnx-cpu (instead of tensorrt))" in str(caught.value)
+
+
+def test_a_deadline_that_is_set_is_the_gadget_s() -> None:
+    """No network is ready in a hundredth of a millisecond: conventional images go out."""
+    plan = Plan(
+        *(("onnx",), (Case(32, 2),)),
+        slices=1,
+        rate=0,
+        threads=1,
+        references=False,
+        deadline_ms=0.01,
+        set_deadline=True,
+    )
+    results = run.run_plan(plan)
+    (row,) = results.streamed
+    assert row["methods"] == {"cg-sense": 10}
+    assert (row["fallbacks"], row["late"], row["engines"]) == (10, 1, {})
+    assert "0.01 ms, which the gadget is told as its deadline" in as_markdown(results, "bench")

@@ -63,4 +63,4 @@ def test_late_is_twice_the_time_of_a_slice() -> None:
     assert Plan(("onnx",), (case,), rate=4).late_of(case) == 500
     assert Plan(("onnx",), (case,), rate=4, deadline_ms=90).late_of(case) == 90
     assert Plan(("onnx",), (case,), rate=0).late_of(case) == 1000
-    assert Plan(("onnx",), (case,), rate=None).late_of(case) == 2e3 / case.pace
+    assert Plan(("onnx",), (case,), rate=None).late_of(case) == 2e3 / case.pace()
