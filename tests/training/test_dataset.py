@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from chpnet_stream.errors import ConfigurationError, InputError
+from chpnet_stream.errors import ConfigurationError, InputError, OutputError
 from chpnet_stream.network.normal import to_channels
 from chpnet_stream.physics.classical import cg_sense
 from chpnet_stream.physics.operators import SenseOperator
@@ -14,6 +14,7 @@ from chpnet_training.dataset import (
     step_loader,
 )
 from chpnet_training.recipe import Recipe
+from tests.helpers import no_file_larger_than
 from tests.training.tiny import SIMULATION, tiny_bank
 
 
@@ -119,6 +120,26 @@ def test_fixed_slices_are_simulated_once_and_repeated_in_another_order(bank, tmp
         FixedSlices(dataset(other, data={"batch": 2}), 6, file, 3)
     with pytest.raises(ConfigurationError, match=r"data\.fixed = 5: expected a multiple of 2"):
         FixedSlices(data, 5, tmp_path / "y.pt", 3)
+
+
+def test_a_full_disk_is_told_and_the_next_try_makes_the_slices(bank, tmp_path):
+    file = tmp_path / "train.pt"
+    with no_file_larger_than(1000), pytest.raises(OutputError, match=r"can't write .*train\.pt"):
+        FixedSlices(dataset(bank), 2, file, 3)
+    assert list(tmp_path.iterdir()) == []
+    assert len(FixedSlices(dataset(bank), 2, file, 3).slices) == 2
+
+
+def test_damaged_slices_are_refused_with_what_to_do(bank, tmp_path):
+    file = tmp_path / "train.pt"
+    FixedSlices(dataset(bank), 2, file, 3)
+    whole = file.read_bytes()
+    changed = bytearray(whole)
+    changed[len(whole) // 2] ^= 16
+    for content in (b"", whole[:-1000], bytes(changed)):
+        file.write_bytes(content)
+        with pytest.raises(InputError, match=r"train\.pt: .*damaged.*remove it, and they are sim"):
+            FixedSlices(dataset(bank), 2, file, 3)
 
 
 def test_slices_that_do_not_say_their_data_are_taken_with_a_warning(bank, tmp_path, caplog):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import csv
+import logging
 from pathlib import Path
 from typing import Any
 
 from chpnet_training.csv_file import write_rows
+from chpnet_training.curves import Curves
+
+logger = logging.getLogger(__name__)
 
 VALIDATION = "validation.csv"
 
@@ -27,8 +31,7 @@ class RunLog:
         self.enabled = enabled
         self.sums: dict[str, float] = {}
         self.counts: dict[str, int] = {}
-        self._board: Any = None
-        self._folder = folder
+        self._curves: Curves | None = Curves(folder / "tensorboard")
         if enabled:
             self._forget_after(step)
 
@@ -47,12 +50,8 @@ class RunLog:
         row = {"step": float(step), **scores, **{f"train_{k}": v for k, v in means.items()}}
         rows = [*self._rows(), {key: repr(value) for key, value in row.items()}]
         write_rows(self.path, rows)
-        board = self._tensorboard(step)
-        for key, value in scores.items():
-            board.add_scalar(f"validation/{key}", value, step)
-        for key, value in means.items():
-            board.add_scalar(f"training/{key}", value, step)
-        board.flush()
+        shown = {f"validation/{key}": value for key, value in scores.items()}
+        self._show(step, shown | {f"training/{key}": value for key, value in means.items()})
 
     def state_dict(self) -> dict[str, Any]:
         """Means that were begun: a resumed run writes the same rows."""
@@ -61,12 +60,6 @@ class RunLog:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up what `state_dict` gave."""
         self.sums, self.counts = dict(state["sums"]), dict(state["counts"])
-
-    def close(self) -> None:
-        """Close the TensorBoard file."""
-        if self._board is not None:
-            self._board.close()
-            self._board = None
 
     def _rows(self) -> list[dict[str, str]]:
         if not self.path.exists():
@@ -80,10 +73,18 @@ class RunLog:
         if len(kept) < len(rows):
             write_rows(self.path, kept)
 
-    def _tensorboard(self, step: int) -> Any:
-        if self._board is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            # what an earlier process showed from this step on is hidden
-            self._board = SummaryWriter(str(self._folder / "tensorboard"), purge_step=step)
-        return self._board
+    def _show(self, step: int, values: dict[str, float]) -> None:
+        """Draw on; a training is not ended for its curves."""
+        if self._curves is None:
+            return
+        try:
+            self._curves.write(step, values)
+        except OSError as error:
+            logger.warning(
+                "can't write %s (%s): TensorBoard shows nothing from step %d on, %s has it all",
+                self._curves.path,
+                error.strerror or error,
+                step,
+                self.path,
+            )
+            self._curves = None

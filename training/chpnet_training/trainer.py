@@ -192,30 +192,27 @@ class Trainer:
             world=fabric.world_size,
         )
         tick = time.monotonic()
-        try:
-            for samples in loader:
-                note_step(self.step)
-                torch.manual_seed(1_000_003 * recipe.seed + self.step)  # gates, everywhere alike
-                told = self.learner.step(collate(samples, fabric.device), self.step)
-                self.step += 1
-                late = time.monotonic() - begin > max_seconds or (stop is not None and stop())
-                told, late = self._agree(told, late)
-                self.log.add(told)
-                if self.step % recipe.validation.every == 0 or self.step == steps:
-                    self._validate()
-                elif late:
-                    self._save()
-                if report is not None:
-                    now = time.monotonic()
-                    psnr = self.scores.get("psnr", math.nan)
-                    report(Progress(self.step, steps, told["loss"], psnr, now - tick))
-                    tick = now
-                if self.has_ended():
-                    break
-                if late:
-                    return False
-        finally:
-            self.log.close()
+        for samples in loader:
+            note_step(self.step)
+            torch.manual_seed(1_000_003 * recipe.seed + self.step)  # gates, everywhere alike
+            told = self.learner.step(collate(samples, fabric.device), self.step)
+            self.step += 1
+            late = time.monotonic() - begin > max_seconds or (stop is not None and stop())
+            told, late = self._agree(told, late)
+            self.log.add(told)
+            if self.step % recipe.validation.every == 0 or self.step == steps:
+                self._validate()
+            elif late:
+                self._save()
+            if report is not None:
+                now = time.monotonic()
+                psnr = self.scores.get("psnr", math.nan)
+                report(Progress(self.step, steps, told["loss"], psnr, now - tick))
+                tick = now
+            if self.has_ended():
+                break
+            if late:
+                return False
         if self.step < steps:
             logger.warning(
                 "stopped early at step %d: no better PSNR than %.2f dB in %d validations",
