@@ -119,6 +119,12 @@ def test_graphs_that_give_other_images_are_refused(bank, tmp_path, capsys, monke
     assert not out.exists()
 
 
+def test_a_name_must_be_one_for_files(bank, tmp_path, capsys):
+    checkpoint = checkpoint_of(tmp_path / "last.ckpt", tiny_recipe())
+    assert export(checkpoint, bank, tmp_path / "model", "--name", "a/b") == 2
+    assert "expected a name for files" in capsys.readouterr().err
+
+
 def test_recipes_of_another_version_are_told(bank, tmp_path, capsys):
     checkpoint = checkpoint_of(tmp_path / "last.ckpt", tiny_recipe())
     state = torch.load(checkpoint, weights_only=True)

@@ -63,6 +63,9 @@ def test_everything_in_order_stopped_on_the_way_and_once_more(tmp_path, capsys):
     assert code == 0
     assert json.loads(out) == found
     assert f"{tmp_path / 'student'} is finished after step 4" in err
+    code, _, err = run(capsys, *words, "--phantoms", "3")
+    assert code == 2
+    assert "expected 3 simulated heads (--phantoms), found 2; give --phantoms 2" in err
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == (
         before
     )
@@ -75,6 +78,34 @@ def test_a_student_alone_has_no_teacher(tmp_path, capsys):
     assert "[2/5]" not in err
     assert "[3/5] the student\n" in err
     assert not (tmp_path / "teacher").exists()
+
+
+def test_a_student_that_ends_early_is_exported_at_its_best(tmp_path, capsys):
+    settings = {
+        "distillation.weight": "0",
+        "optimizer.steps": "60",
+        "optimizer.learning_rate": "0.1",
+        "optimizer.warmup": "0",
+        "optimizer.average": "0",
+        "validation.every": "1",
+        "validation.patience": "2",
+    }
+    code, out, err = run(capsys, *words_for(tmp_path, **settings), "--json")
+    assert code == 0
+    assert "stopped early" in err
+    last, best = state_of(tmp_path / "student"), state_of(tmp_path / "student", "best.ckpt")
+    assert best["step"] == last["step"] - 2 < 58
+    card = find_model(json.loads(out)["card"]).card
+    assert card.steps == best["step"]
+    scores = card.metrics["simulated scans, held-out images"]
+    assert scores["psnr_db"] == pytest.approx(best["best"], abs=0.05)
+
+
+def test_patience_is_refused_before_anything_is_made(tmp_path, capsys):
+    code, _, err = run(capsys, *words_for(tmp_path / "out", **{"validation.patience": "2"}))
+    assert code == 2
+    assert "expected validation.patience = 0 for distillation, found 2" in err
+    assert not (tmp_path / "out").exists()
 
 
 def test_another_task_is_refused(tmp_path, capsys):

@@ -7,8 +7,9 @@ import itertools
 import pytest
 import torch
 
+from chpnet_stream.errors import ConfigurationError
 from chpnet_training.dataset import Slices, collate
-from chpnet_training.distillation import Distillation
+from chpnet_training.distillation import Distillation, refuse_patience
 from chpnet_training.gates import REACH
 from chpnet_training.recipe import Recipe
 from chpnet_training.runs import build_network
@@ -192,6 +193,15 @@ def test_the_teacher_learns_every_so_many_steps(batches):
         (told,) = go(learner, batches, number, number + 1)
         assert bool(changed(learner.raw_teacher, before)) == (number % 2 == 0)
         assert ("teacher_loss" in told) == (number % 2 == 0)
+
+
+def test_an_early_end_is_refused():
+    with pytest.raises(ConfigurationError, match=r"validation\.patience = 0 for distillation"):
+        refuse_patience(recipe_of(validation={"patience": 3}))
+    recipe = recipe_of(validation={"patience": 3})
+    with pytest.raises(ConfigurationError, match="found 3: its last steps"):
+        Distillation(cpu(), build_network(recipe, "student"), teacher_of(recipe), recipe)
+    refuse_patience(recipe_of(validation={"patience": 3}, distillation={"weight": 0.0}))
 
 
 @pytest.mark.parametrize("hints", [0.0, 0.1])

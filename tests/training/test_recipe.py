@@ -1,3 +1,4 @@
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -174,6 +175,76 @@ def test_missing_and_binary_files(tmp_path):
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigurationError, match="expected a YAML recipe"):
         load_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: a\nseed: 1\nseed: 2\n", "'seed' in line 2 and again in line 3, expected every"),
+        ("name: a\nloss: {edge: 1, ssim: 2, edge: 3}\n", "'edge' in line 2 and again in line 2"),
+        ("name: a\ndata:\n  batch: 2\nseed: 1\ndata: {fixed: 4}\n", "'data' in line 2 and again"),
+    ],
+)
+def test_a_setting_that_stands_there_twice_is_told(tmp_path, text, message):
+    with pytest.raises(ConfigurationError, match=message):
+        load_recipe(write(tmp_path, text))
+
+
+@pytest.mark.parametrize("name", ["a/b", "a\\b", "../a", ".a", "", "a\nb"])
+def test_a_name_must_be_one_for_files(tmp_path, name):
+    with pytest.raises(ConfigurationError, match="expected a name for files"):
+        load_recipe(write(tmp_path, "name: x\n"), (f"name={json.dumps(name)}",))
+
+
+def floats(model: type[BaseModel], place: str) -> Iterator[str]:
+    """Settings with a decimal fraction in them."""
+    for name, field in model.model_fields.items():
+        kinds = str(field.annotation)
+        if "float" in kinds:
+            wanted = "[{0}, {0}]" if "tuple" in kinds else "{0}"
+            yield f"{place}.{name}={wanted}"
+
+
+FLOATS = [
+    setting
+    for place, model in sections(Recipe)
+    if place not in ("", "teacher")
+    for setting in floats(model, place)
+]
+
+
+@pytest.mark.parametrize("setting", FLOATS)
+@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf"])
+def test_numbers_are_finite(tmp_path, setting, value):
+    override = setting.format(value)
+    with pytest.raises(ConfigurationError, match=re.escape(override.partition("=")[0])):
+        load_recipe(write(tmp_path, "name: a\n"), (override,))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("simulation.accelerations=[4, 0]",), r"'simulation\.accelerations\.1' = 0"),
+        (("superres.factors=[2, 0]",), r"'superres\.factors\.1' = 0"),
+        (("superres.factors=[3]",), "expected a matrix that 3 .of factors. divides, found 128"),
+        (("unet.widths=[8, 0]",), r"'unet\.widths\.1' = 0"),
+        (
+            ("simulation.matrix_x=[100, 100]", "simulation.strip=100"),
+            r"'simulation': expected a strip of at most 96 columns \(matrix_x begins at 100, in",
+        ),
+        (("simulation.matrix_y=[6, 6]",), "expected matrix_y from at least multiple = 8"),
+        (("data.batch=2", "data.fixed=5"), r"data\.fixed = 5: expected a multiple of 2"),
+        (
+            ("data.batch=2", "data.fixed=6", "student.task=superres"),
+            r"data\.fixed = 6: expected a multiple of 4",
+        ),
+    ],
+)
+def test_what_would_fail_later_is_refused_at_once(tmp_path, settings, message):
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        load_recipe(write(tmp_path, "name: a\n"), settings)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
 
 
 BOMB = "".join(f"k{i}: &a{i} [{', '.join(9 * [f'*a{i - 1}'])}]\n" for i in range(1, 12))

@@ -82,6 +82,16 @@ def test_impossible_ranges_are_refused(setting, value):
         config(**{setting: value})
 
 
+def test_the_narrowest_slice_holds_a_strip():
+    """Columns are drawn in steps of `multiple`, downwards from where matrix_x begins."""
+    narrow = config(matrix_x=(44, 44), strip=40, multiple=8)
+    for number in range(4):
+        (sample,) = simulate_samples(PICTURE, narrow, np.random.default_rng(number))
+        assert sample.maps.shape[2] == 40
+    with pytest.raises(ValidationError, match="strip of at most 40 columns"):
+        config(matrix_x=(44, 44), strip=44, multiple=8)
+
+
 def test_full_sampling_without_noise_has_the_target_as_adjoint():
     sample = draw(3, accelerations=(1,), random_lines=0, partial_fourier=0, noise=(1e-9, 1e-9))[0]
     assert sample.mask.all()

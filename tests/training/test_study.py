@@ -92,6 +92,7 @@ def test_a_condition_changes_the_test_only():
         ),
         ({"conditions": [{"name": "x"}, {"name": "x"}]}, "a name of its own"),
         ({"conditions": []}, "at least 1 item"),
+        ({"name": "a/b"}, "expected a name for files"),
         ({"seed": 3}, "unknown setting 'seed'; did you mean 'seeds'"),
     ],
 )
@@ -101,6 +102,12 @@ def test_mistakes_are_found_at_once(tmp_path, changes, message):
         load_study(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_arms_make_the_same_steps(tmp_path):
+    path = write_study(tmp_path / "study.yaml")
+    with pytest.raises(ConfigurationError, match=r"expected validation\.patience = 0.*found 2"):
+        load_study(path, ("recipe.validation.patience=2",))
 
 
 def test_settings_can_be_replaced(tmp_path):

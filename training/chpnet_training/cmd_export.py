@@ -15,6 +15,16 @@ if TYPE_CHECKING:
     from chpnet_training.provenance import Origin
     from chpnet_training.recipe import Recipe
 
+
+def _file_name(ctx: click.Context, param: click.Parameter, name: str | None) -> str | None:
+    from chpnet_training.recipe import check_name
+
+    try:
+        return None if name is None else check_name(name)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 RESEARCH = "For research; no medical device, and no clinical evaluation was done."
 
 
@@ -26,7 +36,9 @@ RESEARCH = "For research; no medical device, and no clinical evaluation was done
     required=True,
     help="Folder of the model; files of the same name are replaced.",
 )
-@click.option("--name", help="Name of the model. [default: the recipe's]")
+@click.option(
+    "--name", callback=_file_name, help="Name of the model and its files. [default: the recipe's]"
+)
 @click.option(
     "--data",
     type=click.Path(dir_okay=False, path_type=Path),

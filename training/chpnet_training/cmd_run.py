@@ -79,9 +79,11 @@ def command(
     where it is installed, BART. The same command again goes on where it was stopped, and makes
     nothing again. --max-time is for the whole of it.
     """
+    from chpnet_training.distillation import refuse_patience
     from chpnet_training.recipe import load_recipe
 
     wanted = load_recipe(recipe, settings)
+    refuse_patience(wanted)
     if wanted.student.task != "kspace":
         raise ConfigurationError(
             f"{recipe}: expected a recipe for the task 'kspace', found '{wanted.student.task}'; "
@@ -114,10 +116,12 @@ def _train(
     """Checkpoint of the student and its data; None if there is nothing more to do here now."""
     from chpnet_training import cmd_prepare
     from chpnet_training.runs import distillation_run, supervised_run
-    from chpnet_training.trainer import CHECKPOINT
+    from chpnet_training.trainer import BEST, CHECKPOINT
 
     begin, taught = time.monotonic(), recipe.distillation.weight > 0
     where = out / "data.h5" if data is None else data
+    if data is None and where.exists():
+        _check_heads(where, phantoms)
     materials = make_materials(where, out, how, unused=taught)
     zero = materials.fabric.is_global_zero
     if zero:
@@ -143,7 +147,24 @@ def _train(
         note_origin(trainer, where)
     if not run_and_report(ctx, trainer, "student", _left(how, begin)) or not zero:
         return None
-    return out / "student" / CHECKPOINT, where
+    ended_early = trainer.step < recipe.optimizer.steps
+    return out / "student" / (BEST if ended_early else CHECKPOINT), where
+
+
+def _check_heads(made: Path, wanted: int) -> None:
+    """Refuse the simulated heads of another run.
+
+    Raises:
+        ConfigurationError: If there are more or fewer.
+    """
+    from chpnet_training.bank import SourceBank
+
+    found = SourceBank.load(made).manifest["sources"].get("phantoms", {}).get("subjects", 0)
+    if found != wanted:
+        raise ConfigurationError(
+            f"{made}: expected {wanted} simulated heads (--phantoms), found {found}; give "
+            f"--phantoms {found}, or choose another --out folder"
+        )
 
 
 def _left(how: dict[str, Any], begin: float) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
+from chpnet_stream.errors import ConfigurationError
 from chpnet_stream.network.chpnet import Student
 from chpnet_training.correction import correct
 from chpnet_training.dataset import Batch
@@ -20,6 +21,21 @@ from chpnet_training.structure import price, structure_loss
 from chpnet_training.supervised import difficulty_weights
 from chpnet_training.teacher import SwinTeacher
 from chpnet_training.validation import psnr_of
+
+
+def refuse_patience(recipe: Recipe) -> None:
+    """Refuse an early end of distillation: the last steps are the student's own.
+
+    Raises:
+        ConfigurationError: As said.
+    """
+    if recipe.validation.patience and recipe.distillation.weight:
+        raise ConfigurationError(
+            f"expected validation.patience = 0 for distillation, found {recipe.validation.patience}"
+            ": its last steps, without the teacher and at a low learning rate (distillation.finish)"
+            ", are part of it; give --set validation.patience=0 (`chpnet-train teacher` and "
+            "`student` take patience)"
+        )
 
 
 class Apprentice(nn.Module):
@@ -84,11 +100,15 @@ class Distillation:
         student: The student.
         teacher: A teacher that has been trained on the truth.
         recipe: Losses, switches, optimizer.
+
+    Raises:
+        ConfigurationError: See `refuse_patience`.
     """
 
     def __init__(
         self, fabric: Fabric, student: Student, teacher: SwinTeacher, recipe: Recipe
     ) -> None:
+        refuse_patience(recipe)
         self.fabric, self.recipe, self.how = fabric, recipe, recipe.distillation
         self.feedback = Feedback(self.how.useful_from)
         c, t = student.config, teacher.config

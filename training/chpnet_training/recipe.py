@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from chpnet_stream.errors import ConfigurationError
 from chpnet_stream.near import hint
@@ -19,7 +27,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class LossConfig(_Section):
@@ -46,7 +54,10 @@ class ValidationConfig(_Section):
     slices: int = Field(16, ge=1, description="held-back slices")
     every: int = Field(500, ge=1, description="steps between two validations and checkpoints")
     patience: int = Field(
-        0, ge=0, description="validations without a better PSNR before training stops; 0: never"
+        0,
+        ge=0,
+        description="validations without a better PSNR before training stops; 0: never, as "
+        "distillation must have it",
     )
 
 
@@ -110,10 +121,27 @@ class DistillationConfig(_Section):
     )
 
 
+def check_name(name: str) -> str:
+    """A name that can be that of files.
+
+    Raises:
+        ValueError: If it can't.
+    """
+    if not name.isprintable() or not re.fullmatch(r"[^/\\.][^/\\]*", name):
+        raise ValueError(
+            "expected a name for files, without '/' and '\\' and not with '.' at its beginning, "
+            f"found {name!r}"
+        )
+    return name
+
+
+Name = Annotated[str, AfterValidator(check_name)]
+
+
 class Recipe(_Section):
     """Everything that determines a training run."""
 
-    name: str = Field(description="name of the recipe, and of the model that is made of it")
+    name: Name = Field(description="name of the recipe, and of the model that is made of it")
     seed: int = Field(0, description="seed of weights, data and gates")
     student: StudentConfig = Field(
         StudentConfig(), description="the network that is trained, exported and used"
@@ -139,6 +167,17 @@ class Recipe(_Section):
         ValidationConfig(),
         description="how often scores are taken, and when that ends the training",
     )
+
+    @model_validator(mode="after")
+    def _fixed_slices_fit(self) -> Recipe:
+        superres = self.student.task == "superres"
+        unit = self.data.batch * (len(self.superres.factors) if superres else 1)
+        if self.data.fixed % unit:
+            raise ValueError(
+                f"data.fixed = {self.data.fixed}: expected a multiple of {unit} (data.batch, times "
+                "the number of factors for superres)"
+            )
+        return self
 
     @property
     def data_seed(self) -> int:
@@ -199,7 +238,8 @@ def load_settings(model: type[M], path: Path, overrides: tuple[str, ...] = ()) -
 def _yaml(text: str) -> Any:
     """Plain values from YAML.
 
-    Aliases are refused: a few lines of them can stand for more values than there is memory.
+    Aliases are refused: a few lines of them can stand for more values than there is memory. So is
+    a setting that stands there twice, of which YAML takes the last.
 
     Raises:
         ValueError: It can't be read, in words.
@@ -210,9 +250,35 @@ def _yaml(text: str) -> Any:
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
             raise ValueError("an alias (*name), expected every value written out")
+        _refuse_twice(yaml.compose(text, yaml.SafeLoader))
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
+
+
+def _refuse_twice(node: Any) -> None:
+    """Look for keys that a mapping has twice, at any depth.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    import yaml
+
+    if isinstance(node, yaml.SequenceNode):
+        for part in node.value:
+            _refuse_twice(part)
+    elif isinstance(node, yaml.MappingNode):
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in lines:
+                    raise ValueError(
+                        f"'{key.value}' in line {lines[key.value]} and again in line {line}, "
+                        "expected every setting once"
+                    )
+                lines[key.value] = line
+            _refuse_twice(value)
 
 
 def differences(stored: dict[str, Any], recipe: Recipe) -> list[str]:
@@ -279,7 +345,10 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"expected the setting '{place}', found none"
     if first["type"] != "extra_forbidden":
-        return f"'{place}' = {first['input']!r}: {first['msg']}"
+        whole = isinstance(first["input"], dict)  # of a section: what is wrong is in the message
+        found = f"'{place}'" if whole else f"'{place}' = {first['input']!r}"
+        said = first["msg"].removeprefix("Value error, ")
+        return f"{found}: {said}" if place else said
     known = _known(model, first["loc"][:-1])
     said = hint(str(first["loc"][-1]), known, "known here")
     return f"unknown setting '{place}'; {said}"

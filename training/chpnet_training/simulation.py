@@ -10,6 +10,7 @@ reconstructs a real scan: errors of the maps are part of what the student learns
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ from chpnet_stream.simulation.coils import loop_coil_maps
 class SimulationConfig(BaseModel):
     """Ranges from which every simulated scan is drawn."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     matrix_y: tuple[int, int] = Field((120, 200), description="phase-encode lines, from, to")
     matrix_x: tuple[int, int] = Field((160, 256), description="readout samples, from, to")
@@ -40,7 +41,7 @@ class SimulationConfig(BaseModel):
     strips: int = Field(2, ge=1, description="samples taken from one simulated slice")
     coils: tuple[int, int] = Field((4, 16), description="receive coils, from, to")
     virtual_coils: int = Field(8, ge=1, description="most coils after compression")
-    accelerations: tuple[int, ...] = Field(
+    accelerations: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (2, 3, 4, 4, 4, 5, 6, 8), min_length=1, description="R; one of these is drawn"
     )
     calibration: tuple[int, int] = Field((16, 32), description="calibration lines, from, to")
@@ -69,9 +70,18 @@ class SimulationConfig(BaseModel):
 
     @model_validator(mode="after")
     def _strip_fits(self) -> SimulationConfig:
-        if self.strip > self.matrix_x[0]:
+        lines, columns = (
+            sizes[0] // self.multiple * self.multiple for sizes in (self.matrix_y, self.matrix_x)
+        )
+        if lines == 0:
             raise ValueError(
-                f"expected a strip of at most matrix_x = {self.matrix_x[0]}, found {self.strip}"
+                f"expected matrix_y from at least multiple = {self.multiple}, found it from "
+                f"{self.matrix_y[0]}"
+            )
+        if self.strip > columns:
+            raise ValueError(
+                f"expected a strip of at most {columns} columns (matrix_x begins at "
+                f"{self.matrix_x[0]}, in steps of multiple = {self.multiple}), found {self.strip}"
             )
         return self
 

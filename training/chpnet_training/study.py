@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from chpnet_stream.errors import ConfigurationError
-from chpnet_training.recipe import Recipe, load_settings, put
+from chpnet_training.recipe import Name, Recipe, load_settings, put
 
 ARMS: dict[str, dict[str, Any]] = {
     "none": {"weight": 0.0, "hints": 0.0, "iterates": 0.0},
@@ -47,7 +47,7 @@ class Study(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str
+    name: Name
     title: str = Field("", description="heading of the report")
     recipe: Recipe
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
@@ -75,6 +75,16 @@ class Study(BaseModel):
                     f"{', '.join(OTHERS)}, found '{arm}'"
                 )
         return arms
+
+    @field_validator("recipe")
+    @classmethod
+    def _arms_have_equal_steps(cls, recipe: Recipe) -> Recipe:
+        if recipe.validation.patience:
+            raise ValueError(
+                "expected validation.patience = 0, so that all arms make the same steps, found "
+                f"{recipe.validation.patience}"
+            )
+        return recipe
 
     @field_validator("conditions")
     @classmethod

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor
 from torch.nn import functional
 
@@ -18,10 +18,12 @@ from chpnet_stream.network.normal import SuperresNormal
 class SuperresConfig(BaseModel):
     """Ranges from which every sample of the `superres` task is drawn."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     matrix: int = Field(128, ge=16, description="rows and columns of the image that is wanted")
-    factors: tuple[int, ...] = Field((2, 4), min_length=1, description="pixels per measured pixel")
+    factors: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (2, 4), min_length=1, description="pixels per measured pixel; they divide the matrix"
+    )
     noise: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]] = Field(
         (0.005, 0.005),
         description="standard deviation of the measured pixels over the 99th percentile: from, to",
@@ -43,6 +45,15 @@ class SuperresConfig(BaseModel):
         if found[0] > found[1]:
             raise ValueError(f"expected a range upwards, found one from {found[0]} to {found[1]}")
         return found
+
+    @model_validator(mode="after")
+    def _factors_fit(self) -> SuperresConfig:
+        for factor in self.factors:
+            if self.matrix % factor:
+                raise ValueError(
+                    f"expected a matrix that {factor} (of factors) divides, found {self.matrix}"
+                )
+        return self
 
 
 @dataclass

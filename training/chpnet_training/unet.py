@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Annotated
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,7 +16,7 @@ class UNetConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    widths: tuple[int, ...] = Field(
+    widths: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (32, 64, 128, 256), min_length=2, description="channels of every level, finest first"
     )
 
