@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from chpnet_training.ablation_report import differences, draw_curves, summarise, write_report
-from tests.training.tiny_study import tiny_study
+from tests.training.tiny_study import study_content, tiny_study
 
-COLUMNS = ("psnr", "ssim", "nmse")
+COLUMNS = ("psnr", "ssim", "nmse", "hfen")
 
 
 def rows_of(scores: dict[tuple[str, int], tuple[float, ...]], condition: str = "R = 2") -> list:
@@ -17,7 +17,7 @@ def rows_of(scores: dict[tuple[str, int], tuple[float, ...]], condition: str = "
         for number, offset in enumerate((-0.5, 0.5)):
             row = {"network": f"{arm}-seed{seed}", "arm": arm, "seed": seed}
             row |= {"condition": condition, "split": "test", "slice": number}
-            shifted = (values[0] + offset, *values[1:])
+            shifted = (values[0] + offset, *values[1:], 0.1 * values[2])
             rows.append(row | dict(zip(COLUMNS, shifted, strict=True)))
     return rows
 
@@ -44,6 +44,7 @@ def test_the_table_by_hand():
     assert none.ssim == pytest.approx(0.91)
     assert none.ssim_spread == pytest.approx(0.02 / math.sqrt(2))
     assert none.nmse == pytest.approx(0.019)
+    assert none.hfen == pytest.approx(0.0019)
     assert none.gap_closed == pytest.approx(0)
     assert dynamic.gap_closed == pytest.approx((30.9 - 30.2) / (31.2 - 30.2))
     assert cells["frozen"].gap_closed == pytest.approx(0.2)
@@ -103,9 +104,9 @@ def test_the_report_says_the_numbers(tmp_path):
     text, content = report(tmp_path, SCORES, unet=True)
     lines = text.splitlines()
     assert lines[0] == "# Tiny study"
-    assert "| none | 2 | 30.20 ± 0.28 | 0.9100 ± 0.0141 | 0.0190 | 0 % |" in lines
-    assert "| dynamic | 2 | 30.90 ± 0.14 | 0.9300 ± 0.0141 | 0.0140 | 70 % |" in lines
-    assert "| teacher | 1 | 31.20 | 0.9500 | 0.0120 | 100 % |" in lines
+    assert "| none | 2 | 30.20 ± 0.28 | 0.9100 ± 0.0141 | 0.0190 | 0.0019 | 0 % |" in lines
+    assert "| dynamic | 2 | 30.90 ± 0.14 | 0.9300 ± 0.0141 | 0.0140 | 0.0014 | 70 % |" in lines
+    assert "| teacher | 1 | 31.20 | 0.9500 | 0.0120 | 0.0012 | 100 % |" in lines
     assert "| dynamic over none | +0.70 ± 0.14 | yes |" in lines
     assert "| frozen over none | +0.20 ± 0.42 | no |" in lines
     assert "## R = 2" in lines
@@ -114,6 +115,9 @@ def test_the_report_says_the_numbers(tmp_path):
     assert "![tiny-curves.png](tiny-curves.png)" in lines
     assert "images.png" not in text
     assert "nan" not in text
+    assert "Seeds: 0, 1, of first weights and the order of the slices." in text
+    assert "4 to 5 coils, compressed to at most 4; 12 to 14 calibration lines; 15 % random" in text
+    assert "with the maximum of each true slice as peak" in text
     networks = [line.split("|")[1].strip() for line in lines if line.endswith("| 4 |")]
     assert networks == ["student", "teacher", "unet"]
     assert content["study"]["name"] == "tiny"
@@ -139,12 +143,21 @@ def test_the_report_says_whom_the_test_shows(tmp_path, split, says, not_said):
     assert json.loads(files[1].read_text(encoding="utf-8"))["test splits"] == [split]
 
 
+def test_the_report_of_coarse_images_says_how_they_are_measured(tmp_path):
+    content = study_content()["recipe"]
+    content["student"]["task"] = "superres"
+    content["superres"] = {"matrix": 96, "noise": [0.01, 0.02]}
+    text, _ = report(tmp_path, SCORES, recipe=content, conditions=[{"name": "R = 2"}])
+    assert "Magnitude images of 96 x 96 pixels, measured as means of blocks" in text
+    assert "noise of 1 to 2 % of the 99th percentile" in text
+
+
 def test_one_seed_has_no_spread(tmp_path):
     scores = {key: value for key, value in SCORES.items() if key[1] == 0}
     text, content = report(tmp_path, scores, seeds=[0])
     assert "±" not in text
     assert "nan" not in text
-    assert "| none | 1 | 30.00 | 0.9000 | 0.0200 | 0 % |" in text
+    assert "| none | 1 | 30.00 | 0.9000 | 0.0200 | 0.0020 | 0 % |" in text
     assert "| dynamic over none | +0.80 | – |" in text
     assert "One seed: there is no spread." in text
     assert all(cell["psnr_spread"] is None for cell in content["cells"])

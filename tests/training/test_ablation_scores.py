@@ -7,7 +7,9 @@ import torch
 from chpnet_training.ablation import DONE
 from chpnet_training.ablation_scores import SCORES, read_scores, score_all
 from chpnet_training.csv_file import write_rows
+from chpnet_training.losses import magnitude
 from chpnet_training.runs import evaluated_network
+from chpnet_training.scoring import hfen
 from chpnet_training.trainer import CHECKPOINT
 from chpnet_training.unseen import unseen_batches
 from chpnet_training.validation import score_images
@@ -48,6 +50,8 @@ def test_every_network_on_every_slice(study_copy):
                 image = network(batch.start, batch.adjoint, batch.normal, batch.noise)
             for name, value in score_images(image, batch.target).items():
                 assert row[name] == pytest.approx(float(value))
+            found_image, truth = (magnitude(x)[0, 0] for x in (image, batch.target))
+            assert row["hfen"] == pytest.approx(hfen(found_image, truth), rel=1e-5)
     starts = [row for row in rows if row["network"] == "start" and row["condition"] == "R = 3"]
     for row, batch in zip(starts, batches, strict=True):
         assert row["psnr"] == pytest.approx(float(score_images(batch.start, batch.target)["psnr"]))

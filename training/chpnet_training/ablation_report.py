@@ -5,13 +5,19 @@ from __future__ import annotations
 import csv
 import json
 import statistics
+import time
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from chpnet_stream.whole_file import whole_file, write_whole
 from chpnet_training.ablation import runs_of
+from chpnet_training.ablation_scores import MEASURES
+from chpnet_training.recipe import Recipe
 from chpnet_training.runlog import VALIDATION
 from chpnet_training.study import Study
 
@@ -31,6 +37,7 @@ class Cell:
         ssim: Mean.
         ssim_spread: As above.
         nmse: Mean.
+        hfen: Mean.
         gap_closed: (S - S_none) / (T - S_none) of the PSNR, T the teacher before it taught; None
             where one of the two is missing, or the teacher is no better.
     """
@@ -43,6 +50,7 @@ class Cell:
     ssim: float
     ssim_spread: float | None
     nmse: float
+    hfen: float
     gap_closed: float | None
 
 
@@ -83,6 +91,7 @@ def summarise(rows: Sequence[dict[str, Any]]) -> list[Cell]:
                 statistics.fmean(columns["ssim"]),
                 _spread(columns["ssim"]),
                 statistics.fmean(seed["nmse"] for seed in seeds.values()),
+                statistics.fmean(seed["hfen"] for seed in seeds.values()),
                 _gap_closed(means, condition, arm),
             )
         )
@@ -118,10 +127,7 @@ def _by_seed(
         arms.setdefault(row["seed"], []).append(row)
     return {
         key: {
-            seed: {
-                name: statistics.fmean(row[name] for row in group)
-                for name in ("psnr", "ssim", "nmse")
-            }
+            seed: {name: statistics.fmean(row[name] for row in group) for name in MEASURES}
             for seed, group in seeds.items()
         }
         for key, seeds in sums.items()
@@ -194,14 +200,14 @@ def _markdown(
     for condition in study.conditions:
         lines += [f"## {condition.name}", ""]
         lines += [
-            "| arm | seeds | PSNR (dB) | SSIM | NMSE | gap closed |",
-            "|---|---:|---:|---:|---:|---:|",
+            "| arm | seeds | PSNR (dB) | SSIM | NMSE | HFEN | gap closed |",
+            "|---|---:|---:|---:|---:|---:|---:|",
         ]
         for cell in cells:
             if cell.condition == condition.name:
                 lines.append(
                     f"| {cell.arm} | {cell.seeds} | {_pm(cell.psnr, cell.psnr_spread, 2)} | "
-                    f"{_pm(cell.ssim, cell.ssim_spread, 4)} | {cell.nmse:.4f} | "
+                    f"{_pm(cell.ssim, cell.ssim_spread, 4)} | {cell.nmse:.4f} | {cell.hfen:.4f} | "
                     f"{_percent(cell.gap_closed)} |"
                 )
         lines += [
@@ -224,6 +230,10 @@ def _markdown(
         "after ...* is the same teacher when the student was done.",
         "",
         _said_of_test(splits),
+        "",
+        f"Seeds: {', '.join(map(str, study.seeds))}, of first weights and the order of the slices. "
+        f"{_said_of_scans(study.recipe)} Magnitudes are compared, with the maximum of each true "
+        "slice as peak of PSNR and SSIM: simulated slices belong to no volume.",
         "",
         *(line for name in pictures for line in (f"![{name}]({name})", "")),
         "## What was trained",
@@ -250,19 +260,65 @@ def _said_of_test(splits: Set[str]) -> str:
     return f"The test slices {'; others '.join(told)}. They are the same for all arms and seeds."
 
 
+def _said_of_scans(recipe: Recipe) -> str:
+    """What is simulated, where a condition does not say otherwise."""
+    if recipe.student.task == "superres":
+        fine = recipe.superres
+        pixels = {"blocks": "means of blocks", "centre": "the centre of k-space"}[fine.measured]
+        return (
+            f"Magnitude images of {fine.matrix} x {fine.matrix} pixels, measured as {pixels}, with "
+            f"noise of {_range(fine.noise, 100)} % of the 99th percentile."
+        )
+    scan = recipe.simulation
+    return (
+        f"Simulated scans of {_range(scan.matrix_y)} lines and {_range(scan.matrix_x)} columns, of "
+        f"which {scan.strip} are taken; {_range(scan.coils)} coils, compressed to at most "
+        f"{scan.virtual_coils}; {_range(scan.calibration)} calibration lines; "
+        f"{100 * scan.random_lines:g} % random masks, the others regular, "
+        f"{100 * scan.partial_fourier:g} % partial Fourier; noise of {_range(scan.noise, 100)} % "
+        "of the 99th percentile (standard deviation of a real part)."
+    )
+
+
+def _range(ends: tuple[float, float], times: float = 1) -> str:
+    first, last = (f"{times * end:g}" for end in ends)
+    return first if first == last else f"{first} to {last}"
+
+
 def _table_of_runs(study: Study) -> str:
     from chpnet_training.macs import macs_of_recipe
     from chpnet_training.runs import build_network
 
     recipe = study.recipe
-    lines = ["| network | parameters | MMAC a slice | steps |", "|---|---:|---:|---:|"]
+    lines = [
+        "| network | parameters | MMAC a slice | ms a slice | steps |",
+        "|---|---:|---:|---:|---:|",
+    ]
     for name in ("student", "teacher", *(("unet",) if study.unet else ())):
         network = build_network(recipe, name)
         size = sum(p.numel() for p in network.parameters())
         steps = (recipe.for_teacher() if name == "teacher" else recipe).optimizer.steps
         macs = macs_of_recipe(network, recipe)
-        lines.append(f"| {name} | {size:,} | {macs / 1e6:,.0f} | {steps:,} |")
+        spent = f"{_milliseconds(network, recipe):.1f}"
+        lines.append(f"| {name} | {size:,} | {macs / 1e6:,.0f} | {spent} | {steps:,} |")
+    threads = torch.get_num_threads()
+    lines += ["", f"MMAC and ms (PyTorch, {threads} threads) are without data consistency."]
     return "\n".join(lines)
+
+
+def _milliseconds(network: nn.Module, recipe: Recipe, runs: int = 5) -> float:
+    """Median time of a network, without data consistency, for the largest slice of the recipe."""
+    superres, scan = recipe.student.task == "superres", recipe.simulation
+    side = recipe.superres.matrix
+    shape = (1, 1, side, side) if superres else (1, 2, scan.matrix_y[1], scan.strip)
+    image, noise = torch.ones(shape), torch.ones(1, 1, 1, 1)
+    spent = []
+    with torch.inference_mode():
+        for _ in range(runs + 1):
+            begin = time.perf_counter()
+            network.eval()(image, image, lambda x: x, noise)
+            spent.append(time.perf_counter() - begin)
+    return 1e3 * statistics.median(spent[1:])
 
 
 def _pm(mean: float, spread: float | None, digits: int, *, sign: bool = False) -> str:

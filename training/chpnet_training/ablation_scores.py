@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from chpnet_training.bank import SourceBank
 
 SCORES = "scores.csv"
+MEASURES = ("psnr", "ssim", "nmse", "hfen")
+"""Columns of it with what a report tells: `validation.score_images`, and `scoring.hfen`."""
 
 
 def score_all(study: Study, data: Path, folder: Path) -> list[dict[str, Any]]:
@@ -31,7 +33,7 @@ def score_all(study: Study, data: Path, folder: Path) -> list[dict[str, Any]]:
 
     Returns:
         Rows of `scores.csv` that belong to the study: network, arm, seed, condition, split, slice,
-        psnr, ssim, nmse, fingerprint.
+        psnr, ssim, nmse, hfen, fingerprint.
     """
     from chpnet_training.bank import SourceBank
 
@@ -58,12 +60,12 @@ def score_all(study: Study, data: Path, folder: Path) -> list[dict[str, Any]]:
 
 
 def _describe_test(study: Study, condition: Condition, bank: SourceBank) -> str:
-    """All that determines the test slices of a condition."""
+    """All that determines the test slices of a condition, and what is measured on them."""
     from chpnet_training.dataset import describe_data
     from chpnet_training.unseen import UNSEEN, unseen_split
 
     recipe = study.condition_recipe(condition)
-    drawn = f"{unseen_split(bank, recipe)} {UNSEEN}"
+    drawn = f"{unseen_split(bank, recipe)} {UNSEEN} {' '.join(MEASURES)}"
     return f"{describe_data(recipe)} {study.test_slices} {bank.checksum} {drawn}"
 
 
@@ -116,7 +118,9 @@ def _score_condition(
 ) -> list[dict[str, Any]]:
     import torch
 
+    from chpnet_training.losses import magnitude
     from chpnet_training.runs import evaluated_network
+    from chpnet_training.scoring import hfen
     from chpnet_training.unseen import UnseenSlices
     from chpnet_training.validation import batches_of, score_images
 
@@ -133,6 +137,8 @@ def _score_condition(
                 with torch.no_grad():
                     image = network(batch.start, batch.adjoint, batch.normal, batch.noise)
             scores = score_images(image, batch.target)
+            pairs = zip(magnitude(image)[:, 0], magnitude(batch.target)[:, 0], strict=True)
+            scores["hfen"] = torch.tensor([hfen(one, two) for one, two in pairs])
             for i in range(len(image)):
                 row: dict[str, Any] = {"network": item.label, "arm": item.arm, "seed": item.seed}
                 row |= {"condition": condition.name, "split": slices.split, "slice": number}

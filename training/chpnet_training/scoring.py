@@ -1,8 +1,9 @@
 """Image quality: PSNR, SSIM, NMSE and HFEN of magnitude images, and the score on raw k-space.
 
 All functions take real or complex numpy arrays or torch tensors; magnitudes are compared, in
-float64. The definitions of PSNR, SSIM and NMSE are those of fastMRI (Zbontar et al.,
-arXiv:1811.08839), which are scikit-image's with the maximum of the volume as data range.
+float64. PSNR, SSIM and NMSE are scikit-image's, as in fastMRI (Zbontar et al., arXiv:1811.08839),
+which takes the maximum of the volume as data range: give it as ``data_range``. Without one it is
+the maximum of the slice, and `score_raw` takes that of the slice's object.
 """
 
 from __future__ import annotations
