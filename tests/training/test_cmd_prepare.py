@@ -113,6 +113,23 @@ def test_options_reach_the_readers(folder, tmp_path, capsys):
     assert SourceBank.load(out).shapes.max() <= 100
 
 
+def test_a_folder_for_each_patient_where_all_are_one_by_their_header(folder, tmp_path, capsys):
+    for number in (1, 2):
+        path = folder / NAME / f"IM{number}"
+        (folder / f"patient {number}").mkdir()
+        path.rename(folder / f"patient {number}" / path.name)
+    words = ("prepare", folder, "--exclude", "*.png", "--exclude", "scan.h5", "--validation", 0.5)
+    out = tmp_path / "data.h5"
+    assert run(*words, "--out", out) == 2
+    assert "--ignore-identifiers with --subject-from" in capsys.readouterr().err
+    options = ("--ignore-identifiers", "--subject-from", "parent")
+    assert run(*words, "--out", out, *options) == 0
+    bank = SourceBank.load(out)
+    assert sorted(bank.split) == ["train", "val"]
+    assert all(subject.startswith("patient-") for subject in bank.subjects)
+    assert b"patient 1" not in out.read_bytes()
+
+
 def test_phantoms_need_no_data(tmp_path, capsys):
     out, picture = tmp_path / "data.h5", tmp_path / "sheet.png"
     assert run("prepare", "--phantoms", 2, "--out", out, "--picture", picture) == 0

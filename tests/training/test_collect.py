@@ -190,12 +190,20 @@ def test_nothing_left_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_subject_cannot_be_split(tmp_path):
+def test_one_subject_cannot_be_split(tmp_path, caplog):
     source = Source("a", "CC0", images(4, per_subject=4))
-    with pytest.raises(InputError, match=r"found 1 subjects.*--validation 0"):
+    with pytest.raises(InputError, match=r"found 1 subjects.*name subjects by --subject-from$"):
         collect([source], tmp_path / "data.h5")
+    no_validation = CollectOptions(validation=0, test=0.1)
+    with pytest.raises(InputError, match=r"hold one out for 'test'.*, or give --test 0$"):
+        collect([source], tmp_path / "data.h5", no_validation)
+    alike = Source("a", "CC0", images(4, per_subject=4, private=True))
+    with pytest.raises(InputError, match=r"by their identifiers.*--ignore-identifiers with"):
+        collect([alike], tmp_path / "data.h5")
     assert list(tmp_path.iterdir()) == []
+    assert not caplog.text
     assert len(collect([source], tmp_path / "data.h5", NO_SPLIT)) == 4
+    assert "no image is held out for validation" in caplog.text
 
 
 def test_an_error_in_the_middle_leaves_nothing(tmp_path):

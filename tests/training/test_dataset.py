@@ -63,8 +63,17 @@ def test_images_are_chosen_by_origin_and_number(bank):
     assert len(chosen) == 2
     assert chosen.tolist() == dataset(bank, data={"images": 2}).indices.tolist()
     assert dataset(bank, "val", data={"images": 2, "seed": 3}).indices.tolist() == [3]
-    with pytest.raises(InputError, match=r"begins with 'knee', found none; change data\.origin"):
+    with pytest.raises(InputError, match=r"begins with 'knee', found none among 3; change data\.o"):
         dataset(bank, data={"origin": "knee"})
+
+
+def test_data_without_a_split_say_how_to_make_it(tmp_path):
+    bare = tiny_bank(tmp_path / "bare.h5", ("train",) * 4)
+    with pytest.raises(
+        InputError, match=r"bare\.h5: .*'val', found none at all.*--validation 0\.1"
+    ):
+        dataset(bare, "val")
+    dataset(bare)
 
 
 def numbers_of(loader):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from chpnet_stream.errors import ConfigurationError
+from chpnet_stream.errors import ConfigurationError, InputError
 from chpnet_stream.network.weights import find_model, load_student
 from chpnet_training.dataset import FixedSlices, Slices
 from chpnet_training.optimization import TrainingError
@@ -112,6 +112,13 @@ def test_fixed_slices_lie_where_runs_can_share_them(bank, tmp_path):
     assert isinstance(training_slices(recipe, shared), FixedSlices)
     assert (tmp_path / "shared" / "train.pt").is_file()
     assert isinstance(training_slices(recipe_for_all(), mine), Slices)
+
+
+def test_data_without_validation_are_refused_before_slices_are_simulated(tmp_path):
+    bare = tiny_bank(tmp_path / "bare.h5", ("train",) * 4)
+    with pytest.raises(InputError, match="--validation"):
+        make_run("student", recipe_for_all(data={"fixed": 4}), bare, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_network_is_scored_with_the_recipe_of_its_checkpoint(trained):

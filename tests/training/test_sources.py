@@ -109,6 +109,39 @@ def test_people_are_known_by_name_and_files_are_not(tmp_path):
             assert all(image.named for image in source.images)
 
 
+def test_identifiers_that_are_all_alike_can_be_left_aside(tmp_path):
+    """Anonymised to one patient: folders say who is who, and are hashed where DICOM is."""
+    for person in ("p1", "p2"):
+        folder = tmp_path / "set" / person
+        folder.mkdir(parents=True)
+        for number in (1, 2):
+            pixels = number * np.arange(48, dtype=np.uint16).reshape(6, 8)
+            write_dicom(folder / f"IM{number}", pixels, PatientID="ANON")
+        with h5py.File(folder / "scan.h5", "w") as file:
+            file["reconstruction_esc"] = head()[None]
+            file.attrs["patient_id"] = "ANON"
+
+    def found(**more):
+        sources, _, _ = find_sources([tmp_path / "set"], ReadOptions(**more))
+        return {
+            (image.subject, image.private, source.kind)
+            for source in sources
+            for image in source.images
+        }
+
+    assert {subject for subject, _, _ in found(subject_from="parent")} == {"ANON"}
+    for how in ("parent", r"p\d"):
+        assert found(subject_from=how, identifiers=False) == {
+            (person, kind == "dicom", kind)
+            for person in ("p1", "p2")
+            for kind in ("dicom", "fastmri")
+        }
+    with pytest.raises(ConfigurationError, match="every slice of a DICOM series for a patient"):
+        found(identifiers=False)
+    with pytest.raises(InputError, match="does not match"):
+        found(subject_from="q", identifiers=False)
+
+
 @pytest.mark.parametrize(
     ("pattern", "error", "says"),
     [("[", ConfigurationError, "regular"), ("q(.)", InputError, r"a\.png.*does not match")],

@@ -57,6 +57,12 @@ PLAIN_EVERY = 20.0
     "name, or what a regular expression finds in its path.",
 )
 @click.option(
+    "--ignore-identifiers",
+    is_flag=True,
+    help="Take --subject-from for DICOM and raw data, too: for data that were all anonymised to "
+    "the same identifier.",
+)
+@click.option(
     "--maximum-side",
     type=click.IntRange(64),
     default=320,
@@ -129,6 +135,7 @@ def command(
             exclude=choices["exclude"],
             licence=choices["licence"],
             subject_from=choices["subject_from"],
+            identifiers=not choices["ignore_identifiers"],
             minimum_side=choices["minimum_side"],
             step=choices["step"],
             kspace=choices["kspace"],

@@ -120,6 +120,10 @@ def collect(
             )
         _tie_pictures(rows, sources, finder)
         sides = _sides(rows, sources, options)
+        if "val" not in sides:
+            logger.warning(
+                "%s: no image is held out for validation; training needs some (--validation)", out
+            )
         writer.finish(
             weights=np.array([sources[number].weight for number in rows.source]),
             split=np.array(sides, dtype=object),
@@ -222,10 +226,21 @@ def _sides(rows: _Rows, sources: Sequence[Source], options: CollectOptions) -> l
         if share > 0 and side not in sides.values():
             raise InputError(
                 f"found {len(sides)} subjects, too few to hold one out for {side!r}: splits are by "
-                "subject, never by slice; give more data, name subjects by --subject-from, or give "
-                f"--{'validation' if side == 'val' else side} 0"
+                f"subject, never by slice; {_more_subjects(rows)}"
+                f"{', or give --test 0' if side == 'test' else ''}"
             )
     return [sides[subject] for subject in rows.subject]
+
+
+def _more_subjects(rows: _Rows) -> str:
+    """What to do where there are too few of them."""
+    if all(rows.private):
+        return (
+            "these are patients by their identifiers: give more data or, where several were "
+            "anonymised to the same one, --ignore-identifiers with --subject-from parent or a "
+            "regular expression"
+        )
+    return "give more data, or name subjects by --subject-from"
 
 
 def _hashed(rows: _Rows, salt: str | None) -> list[str]:

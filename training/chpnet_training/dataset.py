@@ -83,13 +83,24 @@ class Slices(Dataset[list[Any]]):
         )
         if indices.size == 0:
             raise InputError(
-                f"expected images of split '{split}' whose origin begins with '{data.origin}', "
-                "found none; change data.origin or prepare other images"
+                f"{self.bank.path}: expected images of split '{split}'{self._of_origin(split)}"
             )
         if split == "train" and 0 < data.images < indices.size:
             chosen = np.random.default_rng([self.recipe.data_seed, 7]).permutation(indices)
             indices = np.sort(chosen[: data.images])
         return indices
+
+    def _of_origin(self, split: str) -> str:
+        """Why there are none of these images, and what to do."""
+        origin = self.recipe.data.origin
+        there = len(self.bank.indices(split))
+        if there == 0:
+            share = {"val": " --validation 0.1", "test": " --test 0.1"}.get(split, "")
+            return f", found none at all; make it again with `chpnet-train prepare{share}`"
+        return (
+            f" whose origin begins with '{origin}', found none among {there}; change data.origin, "
+            "or prepare more of these images"
+        )
 
     def __getitem__(self, number: int) -> list[Any]:
         """Slice `number`, not negative: simulated, or measured where its k-space is kept."""

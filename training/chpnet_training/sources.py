@@ -74,6 +74,7 @@ class ReadOptions:
         subject_from: "file", "parent" (the folder's name) or a regular expression, whose first
             group (or whole match) in the file's path is the subject. DICOM, and raw data with a
             patient's identifier, have their own.
+        identifiers: whether they do; False where many patients were given the same one.
         minimum_side: least pixels of the shorter side; None for 160 of pictures, 120 of volumes.
         step: every how manieth slice of a volume or series.
         kspace: whether to keep the k-space of raw data.
@@ -85,6 +86,7 @@ class ReadOptions:
     exclude: tuple[str, ...] = ()
     licence: str = NOT_STATED
     subject_from: str = "file"
+    identifiers: bool = True
     minimum_side: int | None = None
     step: int = 1
     kspace: bool = True
@@ -279,6 +281,7 @@ def _read(
         yield from read_dicom(
             group.files,
             step=options.step,
+            subject=None if options.identifiers else _subject_of_dicom(group.root, options),
             skipped=skipped,
             unreadable=lambda error, path: options.unreadable(error, path, skipped),
             tick=options.tick,
@@ -289,14 +292,28 @@ def _read(
         try:
             for image in _read_file(path, group.kind, known, options, skipped):
                 named = image
-                if not image.private:
-                    named = replace(image, subject=subject, named=person)
+                if not (image.private and options.identifiers):
+                    named = replace(image, subject=subject, named=person, private=False)
                 if group.kind == "images":
                     named = replace(named, origin=_below(path, group.root))
                 yield named
         except InputError as error:
             options.unreadable(error, path, skipped)
         options.tick(path)
+
+
+def _subject_of_dicom(root: Path, options: ReadOptions) -> Callable[[Path], str]:
+    """Whom a DICOM file shows by its path; slices of one series must not be told apart.
+
+    Raises:
+        ConfigurationError: if subjects are names of files.
+    """
+    if options.subject_from == "file":
+        raise ConfigurationError(
+            "--ignore-identifiers: expected --subject-from parent or a regular expression, found "
+            "--subject-from file, which would take every slice of a DICOM series for a patient"
+        )
+    return lambda path: options.subject(path, root)[0]
 
 
 def _read_file(

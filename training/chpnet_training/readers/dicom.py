@@ -43,6 +43,7 @@ def read_dicom(
     paths: Iterable[Path],
     *,
     step: int = 1,
+    subject: Callable[[Path], str] | None = None,
     skipped: SkipCounter | None = None,
     unreadable: Callable[[InputError, Path], None] | None = None,
     tick: Callable[[Path], None] | None = None,
@@ -56,6 +57,7 @@ def read_dicom(
     Args:
         paths: the files, of any number of series, in any order.
         step: every how manieth slice of a series is taken.
+        subject: whom a file shows; by default the patient in its header.
         skipped: counts what was left out and why.
         unreadable: called with the error of a file that cannot be read; by default it is raised.
         tick: called with every file when its pixels are read or it is left out.
@@ -64,14 +66,16 @@ def read_dicom(
         InputError: if a file is no readable DICOM file.
     """
     skipped = SkipCounter() if skipped is None else skipped
-    series: dict[str, list[_File]] = defaultdict(list)
+    series: dict[tuple[str, str], list[_File]] = defaultdict(list)
     for path in paths:
         try:
             header = _read(path, stop_before_pixels=True, specific_tags=_HEADER_TAGS)
             with _as_input_error(path):
                 reason = _reason(header)
                 uid = str(header.get("SeriesInstanceUID") or path.parent)
-                file = _File(path, int(header.get("InstanceNumber") or 0), _subject(header, path))
+                number = int(header.get("InstanceNumber") or 0)
+                patient = _subject(header, path)
+            file = _File(path, number, patient if subject is None else subject(path))
         except InputError as error:
             _tell(error, path, unreadable)
             reason = None
@@ -82,7 +86,7 @@ def read_dicom(
             if tick is not None:
                 tick(path)
             continue
-        series[uid].append(file)
+        series[uid, file.subject].append(file)
     for place, files in enumerate(series.values()):
         files.sort(key=lambda file: (file.number, str(file.path)))
         yield from _read_series(files[::step], place, unreadable, tick)
