@@ -7,6 +7,7 @@ from chpnet_stream.network.card import ModelCard
 from chpnet_stream.network.config import StudentConfig
 from chpnet_stream.simulation.scan import simulate_scan
 from chpnet_training.evaluation import average, evaluate_scan, find_scan
+from chpnet_training.scoring import score_volume
 from tests.helpers import small_options
 
 
@@ -64,6 +65,14 @@ def test_every_method_on_every_slice(full_scan):
     assert network["psnr_db"] == pytest.approx(cg_sense["psnr_db"], abs=1e-6)
     own = [row.score.psnr for row in rows if row.method == "cg-sense"]
     assert cg_sense["psnr_db"] == pytest.approx(np.mean(own))
+    images = [row for row in rows if row.method == "cg-sense"]
+    volume = score_volume(
+        np.stack([row.image / row.scale for row in images]),
+        np.stack([row.reference for row in images]),
+    )
+    assert cg_sense["volume_psnr_db"] == volume.psnr
+    assert cg_sense["volume_hfen"] == volume.hfen
+    assert zero_filled["volume_ssim"] < cg_sense["volume_ssim"] < 1
 
 
 def test_bart_on_our_maps_and_on_its_own(full_scan, bart):

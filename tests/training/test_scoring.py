@@ -134,6 +134,26 @@ def test_raw_score_ignores_scale_and_background(disk):
     assert scoring.score_raw(disk, disk).ssim == pytest.approx(1)
 
 
+def test_a_volume_has_one_scale_and_one_peak(disk):
+    """A dim slice beside a bright one: its errors count as they are, not by its own peak."""
+    generator = np.random.default_rng(1)
+    reference = np.stack([disk, 0.2 * disk])
+    estimate = np.abs(reference + 0.02 * generator.normal(size=reference.shape))
+    mask = np.stack([scoring.object_mask(piece) for piece in reference])
+    volume = scoring.score_volume(3 * estimate, reference)
+    scale = scoring.least_squares_scale(estimate, reference, mask)
+    error = np.mean((scale * estimate - reference)[mask] ** 2)
+    assert volume.psnr == pytest.approx(10 * np.log10(reference[mask].max() ** 2 / error))
+    assert volume.nmse == pytest.approx(error * mask.sum() / np.sum(reference[mask] ** 2))
+    slices = [scoring.score_raw(a, b) for a, b in zip(estimate, reference, strict=True)]
+    assert volume.psnr > np.mean([one.psnr for one in slices]) + 3
+    assert volume.hfen < slices[1].hfen
+    again = scoring.score_volume(np.stack([disk, disk]), np.stack([disk, disk]))
+    assert again.ssim == pytest.approx(1)
+    one = scoring.score_volume(estimate[:1], reference[:1])
+    assert one == scoring.score_raw(estimate[0], reference[0])
+
+
 def test_raw_reference_recovers_the_object(disk):
     generator = np.random.default_rng(5)
     maps = generator.normal(size=(4, 64, 64)) + 1j * generator.normal(size=(4, 64, 64))

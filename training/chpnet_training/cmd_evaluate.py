@@ -95,6 +95,9 @@ def command(
     least-squares scale, with the maps of the undersampled data for image and reference. BART's
     methods appear twice: on our data and maps, and on its own maps (then with the reference of
     these). Times of BART are those of its program, reading and writing files included.
+
+    The table has means over slices, each with the maximum of its reference as peak. The JSON has
+    `volume_...` too: scores of all slices together, with one scale and one peak.
     """
     import torch
     from rich.console import Console

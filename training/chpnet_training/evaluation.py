@@ -30,7 +30,15 @@ from chpnet_stream.scan.slices import Slice, SliceAssembler
 from chpnet_stream.scan.undersampling import is_fully_sampled, undersample
 from chpnet_training.bart import bart_espirit, bart_pics
 from chpnet_training.baselines import PICS_OPTIONS
-from chpnet_training.scoring import Score, coil_norm, object_mask, raw_reference, score_raw
+from chpnet_training.scoring import (
+    Score,
+    coil_norm,
+    least_squares_scale,
+    object_mask,
+    raw_reference,
+    score_raw,
+    score_volume,
+)
 
 OWN_METHODS = ("zero-filled", "cg-sense", "chpnet")
 OWN_MAPS = "chpnet-stream"
@@ -55,6 +63,7 @@ class Evaluation:
         fallback: Why the product sent another image than it was asked for, or None.
         image: Magnitude `y x`, in the units of the reference by least squares.
         reference: `y x`.
+        scale: What `image` was multiplied with.
     """
 
     slice: int
@@ -68,6 +77,7 @@ class Evaluation:
     fallback: str | None
     image: np.ndarray
     reference: np.ndarray
+    scale: float
 
 
 def find_scan(data: Path) -> Path:
@@ -154,11 +164,18 @@ def evaluate_scan(
 
 
 def average(rows: list[Evaluation]) -> list[dict[str, object]]:
-    """The table: means over the slices for each method, in the order of the rows."""
+    """The table: for each method, in the order of the rows, means over the slices.
+
+    `volume_...` are the scores of all slices together (`scoring.score_volume`).
+    """
     keys = list(dict.fromkeys((row.method, row.maps) for row in rows))
     table: list[dict[str, object]] = []
     for method, maps in keys:
         own = [row for row in rows if (row.method, row.maps) == (method, maps)]
+        volume = score_volume(
+            np.stack([row.image / row.scale if row.scale else row.image for row in own]),
+            np.stack([row.reference for row in own]),
+        )
         calibration = [row.calibration_ms for row in own if row.calibration_ms is not None]
         table.append(
             {
@@ -169,6 +186,10 @@ def average(rows: list[Evaluation]) -> list[dict[str, object]]:
                 "ssim": statistics.fmean(row.score.ssim for row in own),
                 "nmse": statistics.fmean(row.score.nmse for row in own),
                 "hfen": statistics.fmean(row.score.hfen for row in own),
+                "volume_psnr_db": volume.psnr,
+                "volume_ssim": volume.ssim,
+                "volume_nmse": volume.nmse,
+                "volume_hfen": volume.hfen,
                 "calibration_ms": statistics.fmean(calibration) if calibration else None,
                 "image_ms": statistics.fmean(row.milliseconds for row in own),
                 "fallbacks": sum(row.fallback is not None for row in own),
@@ -219,6 +240,7 @@ def _own(
         laps = result.milliseconds
         calibration.append(laps["calibration"])
         rest.append(sum(laps.values()) - laps["calibration"])
+    scale = least_squares_scale(result.image, reference, inside)
     return Evaluation(
         *_facts(data),
         method,
@@ -227,8 +249,9 @@ def _own(
         statistics.median(calibration[1:]),
         statistics.median(rest[1:]),
         result.fallback,
-        _scaled(result.image, reference, inside),
+        scale * result.image,
         reference,
+        scale,
     )
 
 
@@ -245,6 +268,7 @@ def _by_bart(
         tell(f"bart {method}")
         solved, seconds = bart_pics(kspace, maps, options)
         image = _cropped(np.abs(solved) * norm, data)
+        scale = least_squares_scale(image, reference, inside)
         yield Evaluation(
             *_facts(data),
             f"bart {method}",
@@ -253,8 +277,9 @@ def _by_bart(
             None,
             1e3 * seconds,
             None,
-            _scaled(image, reference, inside),
+            scale * image,
             reference,
+            scale,
         )
 
 
@@ -265,10 +290,3 @@ def _facts(data: Slice) -> tuple[int, int, int]:
 
 def _cropped(image: np.ndarray, data: Slice) -> np.ndarray:
     return np.asarray(crop_to_recon(image, data.encoding), dtype=np.float64)
-
-
-def _scaled(image: np.ndarray, reference: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """The image times the factor that `score_raw` uses."""
-    x, target = image[inside].astype(np.float64), reference[inside]
-    energy = float((x * x).sum())
-    return image * (float((x * target).sum()) / energy if energy > 0 else 0.0)

@@ -146,11 +146,17 @@ def hfen(estimate: Array, reference: Array) -> float:
         InputError: if the reference has no detail at all.
     """
     one, two = _pair(estimate, reference)
-    difference, detail = _detail(one - two), _detail(two)
-    norm = float(np.linalg.norm(detail))
+    return _hfen(one[None], two[None])
+
+
+def _hfen(estimate: np.ndarray, reference: np.ndarray) -> float:
+    """`hfen` of `slices y x`, with norms over all of them."""
+    differences = [_detail(piece) for piece in estimate - reference]
+    details = [_detail(piece) for piece in reference]
+    norm = float(np.linalg.norm(details))
     if norm == 0:
         raise InputError("the reference has no detail; HFEN is undefined.")
-    return float(np.linalg.norm(difference)) / norm
+    return float(np.linalg.norm(differences)) / norm
 
 
 def _detail(image: np.ndarray) -> np.ndarray:
@@ -224,14 +230,39 @@ def score_raw(estimate: Array, reference: Array, mask: np.ndarray | None = None)
     """
     one, two = _pair(estimate, reference)
     inside = object_mask(two) if mask is None else np.asarray(mask, dtype=bool)
-    energy = float(np.sum(one[inside] ** 2))
-    scale = float(np.sum(one[inside] * two[inside])) / energy if energy > 0 else 0.0
-    scaled = scale * one
+    return score_volume(one[None], two[None], inside[None])
+
+
+def score_volume(
+    estimate: np.ndarray, reference: np.ndarray, mask: np.ndarray | None = None
+) -> Score:
+    """Returns the score of all slices of a volume together.
+
+    As `score_raw`, with one scale for all slices, the maximum of the volume as peak, the mean over
+    the pixels of all objects, and norms over all slices in HFEN.
+
+    Args:
+        estimate: `slices y x`, as for `score_raw`.
+        reference: `slices y x`.
+        mask: bool `slices y x`; by default `object_mask` of each slice.
+    """
+    one, two = _pair(estimate, reference)
+    inside = np.stack([object_mask(piece) for piece in two]) if mask is None else mask
+    scaled = least_squares_scale(one, two, inside) * one
     peak = float(two[inside].max())
-    error = float(np.mean((scaled - two)[inside] ** 2))
+    difference = (scaled - two)[inside]
+    error = float(np.mean(difference**2))
+    maps = np.stack([ssim_map(a, b, peak) for a, b in zip(scaled, two, strict=True)])
     return Score(
         psnr=float("inf") if error == 0 else float(10 * np.log10(peak**2 / error)),
-        ssim=float(np.mean(ssim_map(scaled, two, peak)[inside])),
-        nmse=float(np.sum((scaled - two)[inside] ** 2) / np.sum(two[inside] ** 2)),
-        hfen=hfen(np.where(inside, scaled, 0), np.where(inside, two, 0)),
+        ssim=float(np.mean(maps[inside])),
+        nmse=float(np.sum(difference**2) / np.sum(two[inside] ** 2)),
+        hfen=_hfen(np.where(inside, scaled, 0), np.where(inside, two, 0)),
     )
+
+
+def least_squares_scale(estimate: np.ndarray, reference: np.ndarray, mask: np.ndarray) -> float:
+    """Returns what brings an estimate nearest to its reference inside the mask; 0 for no signal."""
+    inside = estimate[mask].astype(np.float64)
+    energy = float(np.sum(inside**2))
+    return float(np.sum(inside * reference[mask])) / energy if energy > 0 else 0.0
