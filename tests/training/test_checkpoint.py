@@ -5,8 +5,15 @@ import torch
 from torch import nn
 
 from chpnet_stream.errors import OutputError
-from chpnet_training.checkpoint import load_network, read_checkpoint, write_checkpoint
+from chpnet_training.checkpoint import (
+    CheckpointError,
+    load_network,
+    read_checkpoint,
+    stored_recipe,
+    write_checkpoint,
+)
 from chpnet_training.optimization import TrainingError
+from tests.training.tiny import tiny_recipe
 
 
 def state_of(network: nn.Module) -> dict:
@@ -56,6 +63,54 @@ def test_what_is_no_checkpoint_is_refused(tmp_path, content, says):
         path.write_bytes(content)
     with pytest.raises(TrainingError, match=says):
         read_checkpoint(path)
+
+
+def test_a_changed_bit_is_refused_or_changes_nothing(tmp_path):
+    """At every third byte and in all of the directory at the end, of which a bit counts, too."""
+    path = tmp_path / "last.ckpt"
+    network = nn.Linear(5, 4)
+    write_checkpoint(path, state_of(network))
+    whole = path.read_bytes()
+    at = whole.index(network.weight.detach().numpy().tobytes())
+    refused = []
+    directory = range(whole.index(b"PK\x01\x02"), len(whole))
+    anywhere = [(n, n % 8) for n in (*range(0, len(whole), 3), *range(at, at + 4 * 5 * 4))]
+    for position, bit in (*anywhere, *((n, 4) for n in directory)):
+        changed = bytearray(whole)
+        changed[position] ^= 1 << bit
+        path.write_bytes(changed)
+        try:
+            state = read_checkpoint(path)
+        except CheckpointError:
+            refused.append(position)
+            continue
+        assert state["step"] == 3
+        weights = state["networks"]["student"]
+        assert all(torch.equal(weights[key], value) for key, value in network.state_dict().items())
+    assert set(range(at, at + 4 * 5 * 4)) <= set(refused)
+
+
+def test_the_message_of_a_damaged_file_says_where_and_what_to_do(tmp_path):
+    path = tmp_path / "last.ckpt"
+    write_checkpoint(path, state_of(nn.Linear(5, 4)))
+    content = bytearray(path.read_bytes())
+    content[content.index(b"networks")] ^= 1
+    path.write_bytes(content)
+    said = r"data\.pkl does not fit its checksum\); take a copy.* best\.ckpt"
+    with pytest.raises(CheckpointError, match=said):
+        read_checkpoint(path)
+
+
+def test_a_recipe_that_is_not_known_any_more_is_told(tmp_path):
+    path, recipe = tmp_path / "last.ckpt", tiny_recipe().model_dump(mode="json")
+    assert stored_recipe({"recipe": recipe}, path) == tiny_recipe()
+    recipe["optimizer"]["momentum"] = 0.9
+    with pytest.raises(
+        CheckpointError, match=r"last\.ckpt: .*found 'optimizer\.momentum': .*train"
+    ):
+        stored_recipe({"recipe": recipe}, path)
+    with pytest.raises(CheckpointError, match="of this version of chpnet-train, found none"):
+        stored_recipe({}, path)
 
 
 def test_other_files_of_torch_and_code_are_refused(tmp_path):

@@ -114,6 +114,15 @@ def test_fixed_slices_lie_where_runs_can_share_them(bank, tmp_path):
     assert isinstance(training_slices(recipe_for_all(), mine), Slices)
 
 
+def test_a_network_with_a_recipe_of_another_version_is_refused(trained, tmp_path):
+    state = state_of(trained)
+    state["recipe"]["momentum"] = 0.9
+    path = tmp_path / "old.ckpt"
+    torch.save(state, path)
+    with pytest.raises(TrainingError, match=r"old\.ckpt: expected a recipe .*'momentum'"):
+        evaluated_network(path)
+
+
 def test_data_without_validation_are_refused_before_slices_are_simulated(tmp_path):
     bare = tiny_bank(tmp_path / "bare.h5", ("train",) * 4)
     with pytest.raises(InputError, match="--validation"):

@@ -7,6 +7,7 @@ import logging
 import pickle
 import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 _DAMAGED = (
     OSError, RuntimeError, EOFError, ValueError, NotImplementedError, struct.error,
-    pickle.UnpicklingError, zipfile.BadZipFile,
+    pickle.UnpicklingError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 """What `zipfile` and `torch.load` raise of files that are cut off or changed."""
 
@@ -85,7 +86,9 @@ def load_tensors(path: Path, **how: Any) -> Any:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            spoilt = archive.testzip()
+            # of an entry with the attribute of a folder torch hands out whatever is in memory
+            folders = (entry.filename for entry in archive.infolist() if entry.external_attr)
+            spoilt = archive.testzip() or next(folders, None)
         if spoilt is None:
             return torch.load(path, weights_only=True, **how)
     except FileNotFoundError:
