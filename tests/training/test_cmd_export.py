@@ -46,7 +46,9 @@ def test_scores_are_those_of_the_model_that_is_written(bank, tmp_path, capsys):
     checkpoint = checkpoint_of(tmp_path / "last.ckpt", recipe, scores=wrong)
     words = ("--cg-steps", 9, "--noise-factor", 0.5, "--json")
     assert export(checkpoint, bank, tmp_path / "model", *words) == 0
-    card = json.loads(capsys.readouterr().out)["card"]
+    told = capsys.readouterr()
+    assert "does not say what it was trained on" in told.err
+    card = json.loads(told.out)["card"]
     model = find_model(card)
     student = load_student(model)
     assert student.config.cg_steps == 9
@@ -77,6 +79,7 @@ def test_other_data_than_those_of_the_training_are_refused(bank, tmp_path, capsy
     error = capsys.readouterr().err
     assert f"expected the data that it was trained on, {SourceBank.load(bank).identity}" in error
     assert f"found --data {SourceBank.load(other).identity}" in error
+    assert "does not say" not in error
     assert not (tmp_path / "model").exists()
 
 

@@ -57,6 +57,11 @@ def test_everything_in_order_stopped_on_the_way_and_once_more(tmp_path, capsys):
     )
     assert [source.name for source in model.card.data] == ["phantoms"]
     assert Path(found["picture"]).read_bytes().startswith(b"\x89PNG")
+    code, _, err = run(capsys, *words, "--max-time", "0s")
+    assert code == 0
+    assert "is finished after step 4" in err
+    assert "[4/5]" not in err  # neither model nor scores are begun when the time is over
+    assert "not finished: the same command continues" in err
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     before = {path: path.stat().st_mtime_ns for path in files}
     code, out, err = run(capsys, *words, "--json")

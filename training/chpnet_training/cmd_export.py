@@ -140,7 +140,13 @@ def _check_data(state: dict[str, Any], checkpoint: Path, data: Path) -> None:
     from chpnet_training.checkpoint import given_to
 
     trained_on, found = given_to(state).get("data"), SourceBank.load(data).identity
-    if trained_on is not None and trained_on.checksum != found.checksum:
+    if trained_on is None:
+        click.echo(
+            f"{checkpoint} does not say what it was trained on, as those of older versions: the "
+            f"card will name the sources of {found}",
+            err=True,
+        )
+    elif trained_on.checksum != found.checksum:
         raise InputError(
             f"{checkpoint}: expected the data that it was trained on, {trained_on}, found --data "
             f"{found}; give that file"

@@ -77,7 +77,8 @@ def command(
     with its teacher (alone where distillation.weight is 0), the model (weights, ONNX, card), and
     its scores on a simulated scan that was never trained on, beside CG-SENSE, the teacher and,
     where it is installed, BART. The same command again goes on where it was stopped, and makes
-    nothing again. --max-time is for the whole of it.
+    nothing again. --max-time is for the whole of it: trainings stop at a checkpoint, and neither
+    the model nor its scores are begun when it is over.
     """
     from chpnet_training.distillation import refuse_patience
     from chpnet_training.recipe import load_recipe
@@ -89,12 +90,14 @@ def command(
             f"{recipe}: expected a recipe for the task 'kspace', found '{wanted.student.task}'; "
             "train it with `chpnet-train teacher`, `distill` and `export`"
         )
-    as_json = how["as_json"]
+    as_json, begin = how["as_json"], time.monotonic()
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         trained = _train(ctx, wanted, data, out, phantoms, {**how, "as_json": False})
         if trained is None:
             ctx.exit(0)  # another process has the rest to do, or the time is over
+        _stop_late(ctx, how, begin)
         card = _export(ctx, wanted, trained, out)
+        _stop_late(ctx, how, begin)
         scores = _evaluate(ctx, card, out, wanted.distillation.weight > 0)
     if as_json:
         show({"card": str(card), "picture": str(out / PICTURE), **scores}, title="", as_json=True)
@@ -165,6 +168,13 @@ def _check_heads(made: Path, wanted: int) -> None:
             f"{made}: expected {wanted} simulated heads (--phantoms), found {found}; give "
             f"--phantoms {found}, or choose another --out folder"
         )
+
+
+def _stop_late(ctx: click.Context, how: dict[str, Any], begin: float) -> None:
+    """End before the next part where the time is over."""
+    if _left(how, begin)["max_time"] == 0:
+        click.echo("not finished: the same command continues from here", err=True)
+        ctx.exit(0)
 
 
 def _left(how: dict[str, Any], begin: float) -> dict[str, Any]:
