@@ -53,7 +53,7 @@ ALLOWED: tuple[Allowance, ...] = (
     Allowance("onnx", "fp32", ("cpu",), "the package onnxruntime is the CPU's"),
     Allowance("onnx", "fp16", (), "CPUs convert every half-precision number, which is slower"),
     Allowance("onnx", "bf16", (), "ONNX Runtime has no bf16 convolutions on a CPU"),
-    Allowance("onnx", "int8", ("cpu",), "the package onnxruntime is the CPU's"),
+    Allowance("onnx", "int8", (), "it loses half a dB and gains no time"),
     Allowance("openvino", "fp32", ("cpu",), "it is used for the CPU only"),
     Allowance("openvino", "fp16", (), "a CPU computes it in fp32 or bf16; ask for one of these"),
     Allowance("openvino", "bf16", ("cpu",), "it is used for the CPU only"),

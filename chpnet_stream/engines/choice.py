@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
 
 from chpnet_stream.engines.allowed import PLAN_ENGINES, PRECISIONS, check_allowed
-from chpnet_stream.engines.engine import Engine, first_line
+from chpnet_stream.engines.engine import Engine
+from chpnet_stream.engines.failures import FOREIGN, NoPlansError, NotInstalledError, told
 from chpnet_stream.engines.processor import has_bfloat16
+from chpnet_stream.engines.stand_in import StandIn
 from chpnet_stream.engines.with_spare import WithSpare
-from chpnet_stream.errors import ConfigurationError, EngineError
+from chpnet_stream.errors import ConfigurationError, EngineError, ModelError
 from chpnet_stream.near import hint
 from chpnet_stream.network.weights import Model
 
 EngineName = Literal["auto", "onnx", "openvino", "pytorch", "tensorrt", "tensorrt-rtx"]
 ENGINES: tuple[str, ...] = get_args(EngineName)
-
-FOREIGN = (RuntimeError, AttributeError, TypeError, OSError)
-"""What a TensorRT of another version, its libraries or the GPU raise."""
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +38,9 @@ def make_engine(
         name: "auto" takes, on a GPU, TensorRT plans that are there already, else PyTorch; on a CPU
             PyTorch in bf16 where the CPU has such instructions, else ONNX Runtime; and tells by a
             warning when it must take another than that. `tensorrt` and `tensorrt-rtx` fall back to
-            PyTorch on the GPU and then to ONNX Runtime, by a warning and by the engine's name.
-            Another name takes that engine or fails.
+            PyTorch on the GPU and then to what a CPU has, and so does `pytorch` on a GPU, by a
+            warning and by the engine's name (`stand_in.reason_of` has the reason). Another name
+            takes that engine or fails.
         model: The model.
         device: Device of the PyTorch engine and of "auto"; by default the GPU if there is one.
         precision: Of the denoisers (`engines.allowed`); "auto" is fp16 for TensorRT; bf16 for
@@ -58,9 +59,14 @@ def make_engine(
     device = device or default_device()
     if name in PLAN_ENGINES:
         return _with_plans(name, model, device, precision)
+    if device.type == "cuda" and name == "auto":
+        return _on_gpu(model, device, precision)
+    if device.type == "cuda" and name == "pytorch":
+        check_allowed(name, "fp32" if precision == "auto" else precision, device.type)
+        return _without_plans(model, device, precision)
     if name != "auto":
         return _named(name, model, device, precision)
-    return _on_cpu(model, precision) if device.type == "cpu" else _on_gpu(model, device, precision)
+    return _on_cpu(model, precision)
 
 
 def _named(name: str, model: Model, device: torch.device, precision: str) -> Engine:
@@ -90,10 +96,10 @@ def _on_cpu(model: Model, precision: str) -> Engine:
     precision = "fp32" if precision == "auto" else precision
     try:
         return _named("onnx", model, cpu, precision)
-    except EngineError as error:
+    except (EngineError, ModelError, *FOREIGN) as error:
         if precision != "fp32":
             raise
-        logger.warning("%s; using PyTorch on the CPU instead", error)
+        logger.warning("%s; using PyTorch on the CPU instead", told("onnx", error))
         return _named("pytorch", model, cpu, precision)
 
 
@@ -101,21 +107,33 @@ def _on_gpu(model: Model, device: torch.device, precision: str) -> Engine:
     """TensorRT where a plan is ready: making one may take minutes, which only a name asks for."""
     from chpnet_stream.engines.tensorrt import TensorRTEngine
 
+    wanted = _plan_precision(precision)
+    failed, reasons = "", []
     for name in PLAN_ENGINES:
         try:
-            wanted = _plan_precision(precision)
             made = TensorRTEngine(model, device, package=name, precision=wanted, build=False)
-            return _spared(made, model, device)
-        except (EngineError, ConfigurationError) as error:
+        except (NotInstalledError, ConfigurationError) as error:
             logger.info("%s", error)
-        except FOREIGN as error:
-            logger.warning("%s; another engine is used", _reason(name, error))
+        except NoPlansError as error:
+            reasons.append(str(error))
+        except (EngineError, ModelError, *FOREIGN) as error:
+            failed = failed or name
+            reasons.append(told(name, error))
+        else:
+            if failed:
+                logger.warning("%s; %s is used", "; ".join(reasons), made.name)
+            return _spared(made, model, device)
     if precision not in ("auto", "fp32"):
         raise EngineError(
-            f"expected plans of precision {precision} for engine auto on a GPU, found none; make "
-            "them by `chpnet-train compile`, or ask for engine tensorrt"
+            f"expected plans of precision {precision} for engine auto on a GPU, found "
+            f"{'; '.join(reasons) or 'none'}; make them by `chpnet-train compile`, or ask for "
+            "engine tensorrt"
         )
-    return _named("pytorch", model, device, "fp32")
+    if failed:
+        return _without_plans(model, device, precision, failed, reasons)
+    for reason in reasons:
+        logger.warning("%s; meanwhile PyTorch is used, which is slower", reason)
+    return _without_plans(model, device, precision)
 
 
 def _with_plans(name: str, model: Model, device: torch.device, precision: str) -> Engine:
@@ -129,30 +147,50 @@ def _with_plans(name: str, model: Model, device: torch.device, precision: str) -
         if precision != "auto":
             raise
         reason = str(error)
-    except (EngineError, *FOREIGN) as error:
-        reason = _reason(name, error)
+    except (EngineError, ModelError, *FOREIGN) as error:
+        reason = told(name, error)
+    return _without_plans(model, device, "fp32", name, [reason])
+
+
+def _without_plans(
+    model: Model,
+    device: torch.device,
+    precision: str,
+    wanted: str = "",
+    reasons: Sequence[str] = (),
+) -> Engine:
+    """PyTorch on the GPU, else what a CPU has; each step from what is wanted is told.
+
+    Args:
+        model: The model.
+        device: The GPU; a CPU where there is none.
+        precision: Of the CPU's engine; on a GPU it is fp32.
+        wanted: What failed before; by default PyTorch on the GPU is what is wanted.
+        reasons: Why that failed.
+
+    Raises:
+        ModelError: If the model's weights are damaged.
+    """
+    reasons = list(reasons)
     other: Engine | None = None
     if device.type == "cuda":
         try:
             other = _named("pytorch", model, device, "fp32")
-        except (EngineError, RuntimeError) as error:
-            reason += f"; {first_line(error)}"
+        except (EngineError, *FOREIGN) as error:
+            wanted = wanted or "pytorch-cuda"
+            reasons.append(told("pytorch-cuda", error))
     if other is None:
-        other = _on_cpu(model, "fp32")
-    other.name = f"{other.name} (instead of {name})"
-    logger.warning("%s; %s is used", reason, other.name)
-    return other
+        other = _on_cpu(model, precision)
+    if not wanted:
+        return other
+    found = StandIn(other, wanted, "; ".join(reasons))
+    logger.warning("%s; %s is used", found.reason, found.name)
+    return found
 
 
 def _spared(engine: Engine, model: Model, device: torch.device) -> Engine:
     """PyTorch takes over where plans that were loaded fail in a scan."""
     return WithSpare(engine, lambda: _named("pytorch", model, device, "fp32"))
-
-
-def _reason(name: str, error: Exception) -> str:
-    if isinstance(error, EngineError):
-        return str(error)
-    return f"{name}: {type(error).__name__}: {first_line(error)}"
 
 
 def _plan_precision(precision: str) -> str:

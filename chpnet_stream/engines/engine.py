@@ -57,12 +57,14 @@ def run_network(name: str, network: Callable[..., Tensor], problem: Problem) -> 
 class Engine(Protocol):
     """A loaded model, ready to run."""
 
-    name: str
-    """Name for tables, headers and logs."""
     card: ModelCard
     """The model that it runs."""
     device: torch.device
     """Where its inputs must be."""
+
+    @property
+    def name(self) -> str:
+        """Name for tables, headers and logs: of what made the last image of this thread."""
 
     def run(self, problem: Problem) -> Tensor:
         """Reconstruct: `batch channels y x`, float32, on the same device.

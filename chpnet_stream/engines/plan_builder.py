@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
+from chpnet_stream.engines.engine import first_line
+from chpnet_stream.engines.failures import FOREIGN, failure
+from chpnet_stream.engines.kept_file import KeptFile
 from chpnet_stream.engines.plan_key import PlanShape, PlanShapes
 from chpnet_stream.engines.tensorrt_package import TensorRTPackage
-from chpnet_stream.errors import EngineError, OutputError
-from chpnet_stream.whole_file import write_whole
-
-logger = logging.getLogger(__name__)
+from chpnet_stream.errors import EngineError
 
 
 class PlanBuilder:
@@ -43,7 +42,7 @@ class PlanBuilder:
         self.target = target
         self.shapes = shapes
         self.fold = fold
-        self.timings = timings
+        self.timings = None if timings is None else KeptFile(timings, "times of kernels")
 
     def build(self, name: str, content: bytes) -> bytes:
         """Compile one graph.
@@ -79,9 +78,10 @@ class PlanBuilder:
         timings = self._load_timings(config)
         plan = builder.build_serialized_network(network, config)
         if plan is None:
-            raise EngineError(
+            raise failure(
                 f"{self.package.name} {self.package.version}: can't compile {name} for "
-                f"{self.target}: {self.package.complaint() or 'it gives no reason'}"
+                f"{self.target}",
+                self.package.complaint() or "it gives no reason",
             )
         self._save_timings(timings)
         return bytes(plan)
@@ -106,24 +106,23 @@ class PlanBuilder:
     def _load_timings(self, config: Any) -> Any:
         if self.timings is None or self.package.name == "tensorrt-rtx":  # it measures nothing
             return None
-        known = self.timings.read_bytes() if self.timings.is_file() else b""
-        cache = config.create_timing_cache(known) or config.create_timing_cache(b"")
-        # False: times of another GPU or version are not taken
-        if cache is None or not config.set_timing_cache(cache, False):
-            cache = config.create_timing_cache(b"")
-            if cache is None or not config.set_timing_cache(cache, False):
-                return None
-        return cache
+        known = self.timings.read()
+        if known:
+            try:
+                cache = config.create_timing_cache(known)
+                # False: times of another GPU or version are not taken
+                if cache is not None and config.set_timing_cache(cache, False):
+                    return cache
+                fault = "of another GPU or version"
+            except FOREIGN as error:
+                fault = first_line(error)
+            self.timings.refuse(fault)
+        cache = config.create_timing_cache(b"")
+        return cache if cache is not None and config.set_timing_cache(cache, False) else None
 
     def _save_timings(self, cache: Any) -> None:
-        if self.timings is None or cache is None:
-            return
-        content = bytes(cache.serialize())
-        try:
-            self.timings.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_whole(self.timings, content)
-        except (OSError, OutputError) as error:
-            logger.warning("%s: times of kernels can't be kept: %s", self.timings, error)
+        if self.timings is not None and cache is not None:
+            self.timings.write(bytes(cache.serialize()))
 
 
 def _strongly_typed(trt: Any) -> int:

@@ -81,9 +81,17 @@ class PlanShapes:
         """As they are written."""
         return str(self.least), str(self.usual), str(self.most)
 
-    def hold(self, batch: int, rows: int, columns: int) -> bool:
-        """Whether a padded input fits."""
-        pairs = zip((batch, rows, columns), _numbers(self.least), _numbers(self.most), strict=True)
+    def hold(self, batch: int, rows: int, columns: int, multiple: int = 1) -> bool:
+        """Whether an input fits.
+
+        Args:
+            batch: Images at a time.
+            rows: Of the image.
+            columns: Of the image.
+            multiple: What rows and columns are padded to a multiple of.
+        """
+        padded = (-(-n // multiple) * multiple for n in (rows, columns))
+        pairs = zip((batch, *padded), _numbers(self.least), _numbers(self.most), strict=True)
         return all(least <= n <= most for n, least, most in pairs)
 
 

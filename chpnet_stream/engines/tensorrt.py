@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,28 @@ from torch import Tensor
 
 from chpnet_stream.engines.allowed import check_allowed
 from chpnet_stream.engines.cuda_runner import CudaRunner
-from chpnet_stream.engines.engine import Problem, run_network
+from chpnet_stream.engines.engine import Problem, first_line, run_network
+from chpnet_stream.engines.failures import FOREIGN, NoMemoryError, NoPlansError, failure
 from chpnet_stream.engines.graphs import replace_denoisers
 from chpnet_stream.engines.half import half_graph
+from chpnet_stream.engines.kept_file import KeptFile
+from chpnet_stream.engines.loaded_later import LoadedLater
 from chpnet_stream.engines.plan_builder import PlanBuilder, timing_file
 from chpnet_stream.engines.plan_key import PlanKey, PlanShapes
 from chpnet_stream.engines.plan_store import PlanStore, plan_cache
 from chpnet_stream.engines.pytorch import PyTorchEngine
+from chpnet_stream.engines.run_name import RunName
+from chpnet_stream.engines.stand_in import instead_name
 from chpnet_stream.engines.tensorrt_package import TensorRTPackage, load_package
 from chpnet_stream.errors import EngineError, OutputError
 from chpnet_stream.network.chpnet import Student
 from chpnet_stream.network.weights import Model, load_student
-from chpnet_stream.whole_file import write_whole
 
 DEFAULT_SHAPES = ("1x64x64", "1x256x256", "4x512x512")
 """Smallest, usual and largest input of plans that are made when an engine is loaded."""
+
+MOST_NEAR = 3
+"""Plans for another use that a message names."""
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +42,20 @@ def target_of(device: torch.device) -> str:
     """Compute capability of a GPU, as `sm_86`."""
     major, minor = torch.cuda.get_device_capability(device)
     return f"sm_{major}{minor}"
+
+
+def _usable_target(package: str, device: torch.device) -> str:
+    """Compute capability of a GPU that PyTorch can use.
+
+    Raises:
+        EngineError: If it is none.
+    """
+    if device.type != "cuda" or not torch.cuda.is_available():
+        raise EngineError(
+            f"{package}: expected a GPU that PyTorch can use, found "
+            f"{'none' if device.type == 'cuda' else f'the device {device}'}"
+        )
+    return target_of(device)
 
 
 def plan_key(
@@ -51,8 +73,8 @@ def plan_key(
     )
 
 
-def find_plans(model: Model, key: PlanKey, cache: Path | None = None) -> list[bytes] | None:
-    """Plans that were made before: beside the model's card, or in the cache; None for none.
+def kept_plans(model: Model, key: PlanKey, cache: Path | None = None) -> Iterator[list[bytes]]:
+    """Plans that were made before: those beside the model's card, then those in the cache.
 
     Args:
         model: The model.
@@ -61,11 +83,18 @@ def find_plans(model: Model, key: PlanKey, cache: Path | None = None) -> list[by
     """
     for record in model.card.plans:
         if record.key == key.digest:
-            stem = next(iter(record.files), "").rpartition(".0.plan")[0]
+            stem = PlanStore.stem_beside(model.card.name, record)
             found = PlanStore(model.folder).read(key, stem)
             if found is not None:
-                return found
-    return PlanStore(cache or plan_cache()).read(key)
+                yield found
+    found = PlanStore(cache or plan_cache()).read(key)
+    if found is not None:
+        yield found
+
+
+def find_plans(model: Model, key: PlanKey, cache: Path | None = None) -> list[bytes] | None:
+    """The first of `kept_plans`; None for none."""
+    return next(kept_plans(model, key, cache), None)
 
 
 def known_shapes(model: Model, package: TensorRTPackage, target: str, precision: str) -> PlanShapes:
@@ -98,7 +127,10 @@ class TensorRTEngine:
     cache, and made where there are none; that takes seconds with TensorRT for RTX and up to minutes
     with TensorRT. Data consistency stays in PyTorch, in float32. A matrix that the plans were not
     made for runs in PyTorch on the same GPU; the first one is told of by a warning, and `name` says
-    what made the last image.
+    what made the last image of the thread that asks.
+
+    Plans that don't load are told of, and the next ones are tried: beside the card, in the cache,
+    made anew. Where it is memory that is short they may be good, and nothing is made.
 
     Args:
         model: The model to load.
@@ -112,7 +144,10 @@ class TensorRTEngine:
         record: Whether a matrix that comes again is run as one CUDA graph.
 
     Raises:
-        EngineError: If the package or a GPU is missing, or plans can't be made or loaded.
+        NotInstalledError: If the package is missing.
+        NoPlansError: If there are no plans, and none may be made.
+        NoMemoryError: If the GPU has no memory for them.
+        EngineError: If there is no GPU, or plans can't be made or loaded.
         ConfigurationError: If the package can't do this precision on this GPU.
         ModelError: If the model's files are damaged.
     """
@@ -130,61 +165,82 @@ class TensorRTEngine:
         record: bool = True,
     ) -> None:
         self.package = load_package(package)
-        if device.type != "cuda" or not torch.cuda.is_available():
-            raise EngineError(
-                f"{package}: expected a GPU that PyTorch can use, found "
-                f"{'none' if device.type == 'cuda' else f'the device {device}'}"
-            )
-        target = target_of(device)
+        target = _usable_target(package, device)
         check_allowed(package, precision, target)
         self.precision = precision
         self.model = model
         self.card = model.card
         self.device = device
-        self.plain_name = self.name = f"{package}-{precision}"
+        self.plain_name = f"{package}-{precision}"
         self.shapes = shapes or known_shapes(model, self.package, target, precision)
-        student = load_student(model).to(device)
         self.multiple = model.card.student.multiple
-        key = plan_key(model, self.package, target, precision, self.shapes)
-        cache = cache or plan_cache()
-        found = find_plans(model, key, cache)
-        plans = found or self._make(key, cache, build)
         self.runtime = self.package.module.Runtime(self.package.log)
-        try:
-            self._load(student, plans, key, cache)
-        except EngineError as error:
-            if found is None or not build:
-                raise
-            logger.warning("%s; the plans are made again", error)
-            student = load_student(model).to(device)
-            self._load(student, self._make(key, cache, build), key, cache)
+        student = load_student(model).to(device)
+        key = plan_key(model, self.package, target, precision, self.shapes)
+        self._load(student, key, cache or plan_cache(), build)
         self.runner = CudaRunner(student, device, record=record)
-        self._spare: PyTorchEngine | None = None
+        self._made_by = RunName(self.plain_name)
+        self._spare = LoadedLater("pytorch", lambda: PyTorchEngine(model, device))
+        self._told = False
+
+    @property
+    def name(self) -> str:
+        """What made this thread's last image."""
+        return self._made_by.get()
 
     def run(self, problem: Problem) -> Tensor:
         """See `Engine.run`."""
+        if self._holds(problem):
+            self._made_by.set(self.plain_name)
+            return run_network(self.plain_name, self.runner, problem)
+        spare = self._spare.get()
+        self._made_by.set(instead_name(spare.name, self.plain_name))
+        return spare.run(problem)
+
+    def _holds(self, problem: Problem) -> bool:
+        """Whether the plans were made for such a matrix; told of by a warning once, if not."""
         batch, _, rows, columns = problem.start.shape
-        m = self.multiple
-        if self.shapes.hold(batch, -(-rows // m) * m, -(-columns // m) * m):
-            self.name = self.plain_name
-            return run_network(self.name, self.runner, problem)
-        if self._spare is None:
+        if self.shapes.hold(batch, rows, columns, self.multiple):
+            return True
+        if not self._told:
+            self._told = True
             logger.warning(
                 "%s: found a matrix of %d x %d (batch %d), expected one from %s to %s; PyTorch "
                 "on the GPU takes such: compile the model for it (chpnet-train compile --shapes)",
                 self.plain_name,
                 *(rows, columns, batch, self.shapes.least, self.shapes.most),
             )
-            self._spare = PyTorchEngine(self.model, self.device)
-        self.name = f"{self._spare.name} (instead of {self.plain_name})"
-        return self._spare.run(problem)
+        return False
 
-    def _make(self, key: PlanKey, cache: Path, build: bool) -> list[bytes]:
+    def _load(self, student: Student, key: PlanKey, cache: Path, build: bool) -> None:
+        """Put the first plans that load where the denoisers are."""
+        failed: EngineError | None = None
+        for plans in kept_plans(self.model, key, cache):
+            try:
+                self._put(student, plans, key, cache)
+                return
+            except NoMemoryError:
+                raise
+            except EngineError as error:
+                logger.warning("%s; other plans are looked for", error)
+                failed = error
         if not build:
-            raise EngineError(
-                f"{self.plain_name}: found no plans of {self.card.name} for this GPU "
-                f"({key.target}, {key.package} {key.version}); make them by `chpnet-train compile`"
-            )
+            raise failed or self._no_plans(key, cache)
+        self._put(student, self._make(key, cache), key, cache)
+
+    def _no_plans(self, key: PlanKey, cache: Path) -> NoPlansError:
+        stores = (PlanStore(self.model.folder), PlanStore(cache))
+        near = list(dict.fromkeys(text for store in stores for text in store.near(key)))
+        found = f"those of {' and of '.join(near[:MOST_NEAR])}" if near else "none"
+        name = self.card.name
+        return NoPlansError(
+            f"{self.plain_name}: expected plans of {name} for this GPU ({key.target}, "
+            f"{key.package} {key.version}), found {found}; --engine {key.package} makes them when "
+            "it is loaded, `chpnet-train compile` beforehand: what that made is found by the card "
+            f"that it wrote (--model ./{name}/{name}.json)"
+        )
+
+    def _make(self, key: PlanKey, cache: Path) -> list[bytes]:
         logger.warning(
             "%s: no plans of %s for this GPU (%s); they are made now, which can take minutes",
             *(self.plain_name, self.card.name, key.target),
@@ -204,8 +260,8 @@ class TensorRTEngine:
             logger.warning("%s; they are made again at the next start", error)
         return plans
 
-    def _load(self, student: Student, plans: list[bytes], key: PlanKey, cache: Path) -> None:
-        """Put the plans where the denoisers are."""
+    def _put(self, student: Student, plans: list[bytes], key: PlanKey, cache: Path) -> None:
+        """Put plans where the denoisers are."""
         pending = iter(enumerate(plans))
 
         def load(name: str, content: bytes) -> _Plan:
@@ -239,12 +295,12 @@ class _Plan:
         package.complaint()  # of something else before
         self.engine = runtime.deserialize_cuda_engine(plan)
         if self.engine is None:
-            raise EngineError(f"{package.name}: can't load the plan of {name}: {self._reason()}")
-        self.compiled = compiled
+            raise failure(f"{package.name}: can't load the plan of {name}", self._reason())
+        self.compiled = KeptFile(compiled, "compiled kernels")
         self.kernels: Any = None
         self.context = self._make_context()
         if self.context is None:
-            raise EngineError(f"{package.name}: no memory to run {name}: {self._reason()}")
+            raise NoMemoryError(f"{package.name}: no memory to run {name}: {self._reason()}")
         names = [self.engine.get_tensor_name(i) for i in range(self.engine.num_io_tensors)]
         mode = package.module.TensorIOMode.OUTPUT
         self.outputs = [n for n in names if self.engine.get_tensor_mode(n) == mode]
@@ -263,7 +319,7 @@ class _Plan:
             self.context.set_tensor_address(name, tensor.data_ptr())
         stream = torch.cuda.current_stream(x.device).cuda_stream
         if not self.context.execute_async_v3(stream):
-            raise EngineError(f"{self.package.name}: {self.name} failed: {self._reason()}")
+            raise failure(f"{self.package.name}: {self.name} failed", self._reason())
         if fresh and self.kernels is not None:
             self._keep_kernels()
         return found["image"], None if state is None else found["features"]
@@ -280,20 +336,29 @@ class _Plan:
             return self.engine.create_execution_context()
         config = self.engine.create_runtime_config()
         config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
-        self.kernels = config.create_runtime_cache()
-        if self.compiled.is_file():  # it checks itself whether it fits; else it begins empty
-            self.kernels.deserialize(self.compiled.read_bytes())
+        self.kernels = self._kept_kernels(config)
         config.set_runtime_cache(self.kernels)
         return self.engine.create_execution_context(config)
 
+    def _kept_kernels(self, config: Any) -> Any:
+        """Those of the last start where they fit, else none yet."""
+        kernels = config.create_runtime_cache()
+        content = self.compiled.read()
+        if not content:
+            return kernels
+        try:
+            if kernels.deserialize(content):
+                return kernels
+            fault = "of another GPU, driver or version"
+        except FOREIGN as error:
+            fault = first_line(error)
+        self.compiled.refuse(fault)
+        return config.create_runtime_cache()
+
     def _keep_kernels(self) -> None:
         """For the next start of the program; a dry run pays for it, not a slice."""
-        try:
-            self.compiled.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_whole(self.compiled, bytes(self.kernels.serialize()))
-        except (OSError, OutputError) as error:
+        if not self.compiled.write(bytes(self.kernels.serialize())):
             self.kernels = None
-            logger.warning("%s: compiled kernels can't be kept: %s", self.compiled, error)
 
     def _reason(self) -> str:
         return self.package.complaint() or "it gives no reason"

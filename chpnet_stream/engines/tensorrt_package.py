@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chpnet_stream.engines.engine import first_line
+from chpnet_stream.engines.failures import FOREIGN, NotInstalledError
 from chpnet_stream.errors import EngineError
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
@@ -59,13 +60,15 @@ def load_package(name: str) -> TensorRTPackage:
         name: `tensorrt` or `tensorrt-rtx`.
 
     Raises:
-        EngineError: If it is not installed, its libraries can't be loaded, or it is too old.
+        NotInstalledError: If it is not installed.
+        EngineError: If its libraries can't be loaded, or it is too old.
     """
     try:
         module = importlib.import_module(MODULES[name])
         log = _make_log(name, module)
-    except (ImportError, OSError, RuntimeError, AttributeError) as error:
-        raise EngineError(
+    except (ImportError, *FOREIGN) as error:
+        missing = isinstance(error, ModuleNotFoundError) and error.name == MODULES[name]
+        raise (NotInstalledError if missing else EngineError)(
             f"{name}: expected the package {MODULES[name]}, found: {first_line(error)}; "
             f"pip install '{EXTRAS[name]}'"
         ) from error

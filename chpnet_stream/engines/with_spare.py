@@ -8,7 +8,11 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from chpnet_stream.engines.engine import Engine, Problem, first_line
+from chpnet_stream.engines.engine import Engine, Problem
+from chpnet_stream.engines.failures import FAILURES, FOREIGN, told
+from chpnet_stream.engines.loaded_later import LoadedLater
+from chpnet_stream.engines.run_name import RunName
+from chpnet_stream.engines.stand_in import instead_name
 from chpnet_stream.errors import EngineError
 
 logger = logging.getLogger(__name__)
@@ -17,8 +21,9 @@ logger = logging.getLogger(__name__)
 class WithSpare:
     """Runs an engine; when it fails, another one takes over for good, by a warning and its name.
 
-    The other one is loaded then. If it can't do the problem either, the problem is at fault and not
-    the engine: the first error is raised, and the engine is asked again next time.
+    The other one is loaded then, and the memory of the first is let go when the other has made its
+    first image. If it can't do the problem either, the problem may be at fault and not the engine:
+    the first error is raised, and the engine is asked again next time.
 
     Args:
         engine: What runs.
@@ -26,35 +31,53 @@ class WithSpare:
     """
 
     def __init__(self, engine: Engine, make_spare: Callable[[], Engine]) -> None:
-        self.engine = engine
-        self.name = engine.name
         self.card = engine.card
         self.device = engine.device
-        self._make_spare = make_spare
-        self._spare: Engine | None = None
+        self.reason = ""
+        """Why the other one runs; empty where it doesn't."""
+        self._usual = engine.name
+        self._engine: Engine | None = engine
+        self._spare = LoadedLater("pytorch", make_spare)
+        self._made_by = RunName(engine.name)
         self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """What made this thread's last image."""
+        return self._made_by.get()
 
     def run(self, problem: Problem) -> Tensor:
         """See `Engine.run`."""
-        if self._spare is not None:
-            return self._spare.run(problem)
+        engine = self._engine  # another thread may let it go meanwhile
+        if engine is None:
+            return self._run_spare(problem)
         try:
-            image = self.engine.run(problem)
-            self.name = self.engine.name
-            return image
-        except EngineError as error:
+            image = engine.run(problem)
+        except (EngineError, *FOREIGN) as error:
             return self._take_over(problem, error)
+        self._made_by.set(engine.name)
+        return image
 
-    def _take_over(self, problem: Problem, error: EngineError) -> Tensor:
+    def _take_over(self, problem: Problem, error: Exception) -> Tensor:
         """The image by the other engine, which stays if it has one."""
+        reason = told(self._usual, error)
+        try:
+            image = self._run_spare(problem)
+        except EngineError as other:
+            raise EngineError(f"{reason}; by another engine: {other}") from error
         with self._lock:
-            try:
-                spare = self._spare or self._make_spare()
-                image = spare.run(problem)
-            except (EngineError, RuntimeError) as other:  # PyTorch's: memory, a GPU that is gone
-                raise EngineError(f"{error}; by another engine: {first_line(other)}") from error
-            if self._spare is None:
-                self._spare = spare
-                self.name = f"{spare.name} (instead of {self.engine.name})"
-                logger.warning("%s; %s is used from now on", error, self.name)
-            return image
+            if self._engine is not None:
+                self._engine = None
+                self.reason = reason
+                self._made_by.usual = self.name
+                logger.warning("%s; %s is used from now on", reason, self.name)
+        return image
+
+    def _run_spare(self, problem: Problem) -> Tensor:
+        spare = self._spare.get()
+        try:
+            image = spare.run(problem)
+        except FAILURES as error:
+            raise EngineError(told(spare.name, error)) from error
+        self._made_by.set(instead_name(spare.name, self._usual))
+        return image

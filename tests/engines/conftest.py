@@ -3,6 +3,7 @@
 import pytest
 
 from chpnet_stream.engines import choice, processor
+from tests.engines.real_rtx import real_rtx
 
 
 @pytest.fixture
@@ -26,7 +27,4 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def rtx():
     """TensorRT for RTX, which compiles without a GPU."""
-    pytest.importorskip("tensorrt_rtx", reason="no tensorrt-rtx-cu13 (Linux on x86-64 only)")
-    from chpnet_stream.engines.tensorrt_package import load_package
-
-    return load_package("tensorrt-rtx")
+    return real_rtx()

@@ -6,11 +6,21 @@ import sys
 import pytest
 import torch
 
+from chpnet_stream.engines import pytorch, tensorrt
 from chpnet_stream.engines.allowed import PLAN_ENGINES
 from chpnet_stream.engines.choice import default_device, make_engine
 from chpnet_stream.engines.engine import Problem, first_line
+from chpnet_stream.engines.failures import (
+    NoMemoryError,
+    NoPlansError,
+    NotInstalledError,
+    told,
+)
 from chpnet_stream.engines.onnx import OnnxEngine
 from chpnet_stream.engines.pytorch import PyTorchEngine
+from chpnet_stream.engines.stand_in import reason_of
+from chpnet_stream.engines.tensorrt_package import load_package
+from chpnet_stream.engines.with_spare import WithSpare
 from chpnet_stream.errors import ConfigurationError, EngineError, ModelError
 from chpnet_stream.network.weights import find_model
 from tests.network.problems import problem_of
@@ -82,8 +92,9 @@ def test_a_name_is_taken_at_its_word(tiny_model):
         (
             "pytorch",
             "int8",
-            "pytorch has no int8 on cpu: .*; expected precision bf16 or engine onnx",
+            "pytorch has no int8 on cpu: .*; expected precision bf16",
         ),
+        ("onnx", "int8", "onnx has no int8 on cpu: it loses half a dB .* expected precision fp32"),
         ("openvino", "int8", "openvino has no int8 on cpu: it loses .* expected precision bf16"),
         ("auto", "fp16", "onnx has no fp16"),
     ],
@@ -95,7 +106,7 @@ def test_a_precision_that_is_not_there_is_refused(tiny_model, engine, precision,
 
 def test_int8_needs_graphs(tiny_model):
     with pytest.raises(ModelError, match="expected ONNX graphs of precision int8, found none"):
-        make_engine("onnx", find_model(tiny_model()), CPU, "int8")
+        OnnxEngine(find_model(tiny_model()), precision="int8")
 
 
 def test_openvino_is_taken_at_its_word(tiny_model, monkeypatch):
@@ -155,22 +166,31 @@ def test_default_device_exists():
     assert torch.ones(1, device=default_device()).sum() == 1
 
 
-@pytest.mark.parametrize("name", ["onnx", "auto"])
-def test_missing_graph_is_named(copied, name, bfloat16):
-    bfloat16(False)
+def test_missing_graph_is_named(copied):
     copied.with_name("tiny.1.onnx").unlink()
     with pytest.raises(ModelError, match=r"tiny\.1\.onnx, found: No such file"):
-        make_engine(name, find_model(copied), CPU)
+        make_engine("onnx", find_model(copied), CPU)
 
 
-@pytest.mark.parametrize("name", ["onnx", "auto"])
-def test_damaged_graph_is_refused(copied, name, bfloat16):
+def test_damaged_graph_is_refused(copied, bfloat16, caplog):
     bfloat16(False)
     path = copied.with_name("tiny.0.onnx")
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(ModelError, match=r"tiny\.0\.onnx: expected SHA-256"):
-        make_engine(name, find_model(copied), CPU)
+        make_engine("onnx", find_model(copied), CPU)
     assert make_engine("pytorch", find_model(copied), CPU).name == "pytorch-cpu"
+    # the weights are whole: auto goes on without the graphs, and says so
+    assert make_engine("auto", find_model(copied), CPU).name == "pytorch-cpu"
+    (record,) = caplog.records
+    assert "tiny.0.onnx: expected SHA-256" in record.getMessage()
+
+
+@pytest.mark.parametrize("name", ["auto", "pytorch", "tensorrt"])
+def test_damaged_weights_are_refused_by_all(copied, name):
+    path = copied.with_name("tiny.safetensors")
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ModelError, match=r"tiny\.safetensors: expected SHA-256"):
+        make_engine(name, find_model(copied), CPU)
 
 
 def test_what_is_no_graph_is_refused(copied):
@@ -231,3 +251,163 @@ def test_packages_that_can_not_be_used_are_told(
     (record,) = caplog.records
     assert says in record.getMessage()
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+
+
+GPU = torch.device("cuda")
+
+
+class Machine:
+    """A machine with a GPU, as far as engines are chosen: what each one does when it is loaded."""
+
+    def __init__(self, monkeypatch):
+        self.plans: dict[str, Exception | None] = {}
+        """Failures of `TensorRTEngine` by the package's name; None where it loads."""
+        self.pytorch: Exception | None = None
+        """Failure of PyTorch on the GPU."""
+        monkeypatch.setattr(tensorrt, "TensorRTEngine", self.load_plans)
+        monkeypatch.setattr(pytorch, "PyTorchEngine", self.load_pytorch)
+
+    def load_plans(self, model, device, *, package, precision, build=True):
+        error = self.plans.get(package, NotInstalledError(f"{package}: not installed"))
+        if error is not None:
+            raise error
+        engine = PyTorchEngine(model, CPU)
+        engine.name = f"{package}-{precision}"
+        return engine
+
+    def load_pytorch(self, model, device, **options):
+        if device.type == "cpu":
+            return PyTorchEngine(model, device, **options)
+        if self.pytorch is not None:
+            raise self.pytorch
+        engine = PyTorchEngine(model, CPU, **options)
+        engine.name = "pytorch-cuda"
+        return engine
+
+
+@pytest.fixture
+def machine(monkeypatch, bfloat16):
+    bfloat16(False)
+    return Machine(monkeypatch)
+
+
+FULL = torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+
+@pytest.mark.parametrize("name", ["auto", "pytorch", "tensorrt"])
+@pytest.mark.parametrize(
+    "error", [FULL, MemoryError(), EngineError("pytorch: expected a GPU")], ids=["gpu", "cpu", "no"]
+)
+def test_a_gpu_that_pytorch_can_not_use_leaves_the_cpu(tiny_model, machine, caplog, name, error):
+    machine.pytorch = error
+    with caplog.at_level(logging.WARNING):
+        engine = make_engine(name, find_model(tiny_model()), GPU)
+    wanted = name if name == "tensorrt" else "pytorch-cuda"
+    assert engine.name == f"onnx-cpu (instead of {wanted})"
+    assert engine.device == CPU
+    (record,) = caplog.records
+    assert record.getMessage() == f"{reason_of(engine)}; {engine.name} is used"
+    assert told("pytorch-cuda", error) in reason_of(engine)
+    problem, _ = problem_of("kspace", (16, 24), dtype=torch.float32)
+    assert engine.run(problem).isfinite().all()
+
+
+def test_the_cpu_is_used_as_auto_uses_it(tiny_model, machine, bfloat16):
+    bfloat16(True)
+    machine.pytorch = FULL
+    engine = make_engine("auto", find_model(tiny_model()), GPU)
+    assert engine.name == "pytorch-cpu-bf16 (instead of pytorch-cuda)"
+    engine = make_engine("auto", find_model(tiny_model()), GPU, "fp32")
+    assert engine.name == "onnx-cpu (instead of pytorch-cuda)"
+
+
+def test_what_is_asked_for_has_no_reason(tiny_model, machine, caplog):
+    model = find_model(tiny_model())
+    with caplog.at_level(logging.WARNING):
+        for name in ("auto", "pytorch"):
+            engine = make_engine(name, model, GPU)
+            assert (engine.name, reason_of(engine)) == ("pytorch-cuda", "")
+        machine.plans = {"tensorrt-rtx": None}
+        engine = make_engine("auto", model, GPU)
+        assert (engine.name, reason_of(engine)) == ("tensorrt-rtx-fp16", "")
+    assert not caplog.records
+    with pytest.raises(ConfigurationError, match="pytorch has no bf16 on cuda"):
+        make_engine("pytorch", model, GPU, "bf16")
+
+
+@pytest.mark.parametrize("name", ["auto", "pytorch", "tensorrt"])
+def test_damaged_graphs_are_no_end_of_the_chain(copied, machine, caplog, name):
+    """The CPU's first choice needs them, the weights are whole."""
+    copied.with_name("tiny.0.onnx").write_bytes(b"")
+    machine.plans = {"tensorrt": ModelError("tiny.0.onnx: expected SHA-256")}
+    machine.pytorch = FULL
+    with caplog.at_level(logging.WARNING):
+        engine = make_engine(name, find_model(copied), GPU)
+    wanted = "pytorch-cuda" if name == "pytorch" else "tensorrt"
+    assert engine.name == f"pytorch-cpu (instead of {wanted})"
+    assert "tiny.0.onnx: expected SHA-256" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [NoMemoryError("tensorrt: no memory to run 0"), FULL, TypeError("incompatible arguments")],
+    ids=lambda error: type(error).__name__,
+)
+def test_plans_that_fail_under_auto_are_told_and_stood_in_for(tiny_model, machine, caplog, error):
+    machine.plans = {"tensorrt": error, "tensorrt-rtx": NoPlansError("rtx: found none")}
+    with caplog.at_level(logging.WARNING):
+        engine = make_engine("auto", find_model(tiny_model()), GPU)
+    assert engine.name == "pytorch-cuda (instead of tensorrt)"
+    assert reason_of(engine) == f"{told('tensorrt', error)}; rtx: found none"
+    machine.plans["tensorrt-rtx"] = None
+    caplog.clear()
+    engine = make_engine("auto", find_model(tiny_model()), GPU)
+    assert engine.name == "tensorrt-rtx-fp16"
+    assert told("tensorrt", error) in caplog.text
+
+
+def test_auto_warns_where_only_the_plans_are_missing(tiny_model, machine, caplog):
+    """An upgrade of TensorRT must not make the network slower in silence."""
+    machine.plans = {"tensorrt": NoPlansError("tensorrt-fp16: expected plans, found none")}
+    with caplog.at_level(logging.WARNING):
+        engine = make_engine("auto", find_model(tiny_model()), GPU)
+    assert (engine.name, reason_of(engine)) == ("pytorch-cuda", "")
+    (record,) = caplog.records
+    assert "tensorrt-fp16: expected plans, found none; meanwhile PyTorch" in record.getMessage()
+    with pytest.raises(EngineError, match=r"plans of precision fp16 .*expected plans, found none"):
+        make_engine("auto", find_model(tiny_model()), GPU, "fp16")
+
+
+def test_a_package_that_is_broken_is_told_under_auto(tiny_model, machine, caplog):
+    machine.plans = {"tensorrt": EngineError("tensorrt: libnvinfer.so.10: cannot open")}
+    with caplog.at_level(logging.WARNING):
+        engine = make_engine("auto", find_model(tiny_model()), GPU)
+    assert engine.name == "pytorch-cuda (instead of tensorrt)"
+    assert "libnvinfer.so.10" in caplog.text
+
+
+def test_plans_that_fail_in_a_scan_have_a_spare(tiny_model, machine):
+    machine.plans = {"tensorrt": None}
+    engine = make_engine("tensorrt", find_model(tiny_model()), GPU)
+    problem, _ = problem_of("kspace", (16, 24), dtype=torch.float32)
+
+    def fail(problem: Problem) -> torch.Tensor:
+        raise AttributeError("'NoneType' object has no attribute 'execute_async_v3'")
+
+    assert isinstance(engine, WithSpare)
+    engine._engine.run = fail
+    assert engine.run(problem).isfinite().all()
+    assert engine.name == "pytorch-cuda (instead of tensorrt-fp16)"
+    assert "execute_async_v3" in reason_of(engine)
+
+
+def test_a_package_that_is_missing_is_told_apart_from_one_that_is_broken(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(NotInstalledError):
+        load_package("tensorrt")
+    monkeypatch.delitem(sys.modules, "tensorrt")
+    (tmp_path / "tensorrt.py").write_text("import tensorrt_libs_that_are_not_here")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(EngineError, match="tensorrt_libs_that_are_not_here") as caught:
+        load_package("tensorrt")
+    assert not isinstance(caught.value, NotInstalledError)

@@ -25,7 +25,7 @@ def test_the_shipped_model_compiles(rtx, graphs, precision, shapes):
     content = half_graph(graphs[1]) if precision == "fp16" else graphs[1]
     plan = PlanBuilder(rtx, "sm_86", shapes, fold=2).build("chpnet-rt.1.onnx", content)
     assert len(plan) > 1_000_000  # 0.7 million weights
-    assert rtx.complaint().count("graph") == 0
+    assert rtx.complaint() == ""
 
 
 def test_half_precision_makes_the_plan_smaller(rtx, graphs):

@@ -69,18 +69,3 @@ def test_static_memory_does_what_the_problem_does(tiny_model, normal):
         assert torch.equal(solve(student, static), solve(student, two))
         assert not torch.equal(solve(student, one), solve(student, two))
         assert addresses == places(static)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_recorded_runs_are_the_same_as_others(tiny_model):  # pragma: no cover
-    from chpnet_stream.engines.cuda_runner import CudaRunner
-
-    device = torch.device("cuda")
-    student = load_student(find_model(tiny_model())).to(device)
-    runner = CudaRunner(student, device)
-    with torch.inference_mode():
-        for _ in range(4):
-            problem = mapped(made(), lambda tensor: tensor.to(device))
-            found = runner(problem.start, problem.adjoint, problem.normal, problem.noise)
-            assert torch.allclose(found, solve(student, problem), atol=1e-5)
-    assert runner.record

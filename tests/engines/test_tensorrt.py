@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from chpnet_stream.engines.kept_file import KeptFile
 from chpnet_stream.engines.plan_builder import PlanBuilder, timing_file
 from chpnet_stream.engines.plan_key import PlanShapes
 from chpnet_stream.engines.tensorrt import _Plan
@@ -109,9 +110,9 @@ def test_contexts_of_full_tensorrt_are_plain_ones(full, tmp_path):
 
 def test_contexts_of_rtx_have_all_kernels_at_once(rtx, tmp_path):
     taken = []
-    kernels = SimpleNamespace(deserialize=taken.append)
+    kernels = SimpleNamespace(deserialize=lambda content: taken.append(content) is None)
     config = SimpleNamespace(create_runtime_cache=lambda: kernels, set_runtime_cache=taken.append)
-    (tmp_path / "0.kernels").write_bytes(b"kept")
+    KeptFile(tmp_path / "0.kernels", "kernels").write(b"kept")
     engine = Engine(rtx.module.TensorIOMode, config)
     plan = loaded(rtx, engine, tmp_path)
     assert engine.contexts == [(config,)]

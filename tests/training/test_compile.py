@@ -9,13 +9,13 @@ import torch
 from chpnet_stream.engines.choice import make_engine
 from chpnet_stream.engines.plan_key import PlanShapes
 from chpnet_stream.engines.tensorrt import find_plans, known_shapes, plan_key
-from chpnet_stream.engines.tensorrt_package import load_package
 from chpnet_stream.errors import ModelError
 from chpnet_stream.network.weights import find_model
 from chpnet_training.cli import main
+from tests.engines.real_rtx import real_rtx
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-QUICK = ("--slices", "2", "--matrix", "48")
+QUICK = ("--slices", "2", "--matrix", "64")
 
 
 def run(*words: object) -> int:
@@ -28,15 +28,14 @@ def run(*words: object) -> int:
 @pytest.fixture(autouse=True)
 def rtx(tmp_path, monkeypatch):
     """TensorRT for RTX, and a plan cache that is not the user's."""
-    pytest.importorskip("tensorrt_rtx", reason="no tensorrt-rtx-cu13 (Linux on x86-64 only)")
     monkeypatch.setenv("CHPNET_PLAN_CACHE", str(tmp_path / "cache"))
-    return load_package("tensorrt-rtx")
+    return real_rtx()
 
 
 @pytest.fixture(scope="module")
 def compiled(tiny_model, tmp_path_factory):
     """Folder of a model with fp16 plans for sm_86. Read it, or work on a copy."""
-    pytest.importorskip("tensorrt_rtx", reason="no tensorrt-rtx-cu13 (Linux on x86-64 only)")
+    real_rtx()
     out = tmp_path_factory.mktemp("compiled") / "new"
     words = ("--target", "sm_86", "--package", "tensorrt-rtx", "--out", out, *QUICK)
     assert run("compile", tiny_model(), *words) == 0
@@ -128,6 +127,7 @@ def test_a_compiled_model_runs_on_every_other_engine(compiled):
         (("--target", "sm_86", "--shapes", "1x64x64", "1x60x64", "1x64x64"), "expected the small"),
         (("--target", "sm_86", "--shapes", "1x66x64", "1x66x64", "1x66x64"), "take 68"),
         (("--target", "sm_86", "--matrix", "50"), "expected a multiple of 8, found 50"),
+        (("--target", "sm_86", "--matrix", "48"), "a matrix inside --shapes, from 64 x 64 to 512"),
         (("--target", "sm_86", "--data", "missing.h5", *QUICK), "missing.h5"),
     ],
 )
@@ -174,7 +174,7 @@ def test_networks_for_images_compile_too(tiny_model, tmp_path):
 )
 def test_the_shipped_model_is_compiled_for_a_gpu_that_is_not_here(tmp_path, capsys, shapes):
     out = tmp_path / "out"
-    words = ("--target", "sm_89", "--shapes", *shapes, "--out", out, *QUICK, "--json")
+    words = ("--target", "sm_89", "--shapes", *shapes, "--out", out, "--slices", 2, "--json")
     assert run("compile", "chpnet-rt", *words, "--package", "tensorrt-rtx") == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["target"], told["precision"]) == ("sm_89", "fp16")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -18,10 +19,11 @@ from chpnet_stream.engines.engine import Engine, Problem, run_network
 from chpnet_stream.engines.graphs import replace_denoisers
 from chpnet_stream.engines.onnx import OnnxEngine
 from chpnet_stream.engines.plan_builder import PlanBuilder, timing_file
-from chpnet_stream.engines.plan_key import PlanKey, PlanShapes
+from chpnet_stream.engines.plan_key import PlanKey, PlanShape, PlanShapes
 from chpnet_stream.engines.plan_store import PlanStore, plan_cache
 from chpnet_stream.engines.tensorrt import TensorRTEngine, build_plans, plan_key, target_of
 from chpnet_stream.engines.tensorrt_package import TensorRTPackage, load_package
+from chpnet_stream.engines.trust import untrusted
 from chpnet_stream.errors import (
     ConfigurationError,
     EngineError,
@@ -36,6 +38,11 @@ from chpnet_training.parity import TOLERANCES, Example, Parity, measure_parity, 
 from chpnet_training.quantize import quantize_model
 
 Tell = Callable[[str], None]
+
+DEFAULT_MATRIX = 192
+"""Rows and columns of the simulated images of the report."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,8 @@ def compile_model(
 ) -> Compiled:
     """Compile a model, measure what that costs, and write plans and card.
 
-    Nothing is written before the report is good; the card is written last.
+    Nothing is written before the report is good; the card is written last. The plan cache of this
+    machine gets the plans, too, if they are for its GPU.
 
     Args:
         model: The model.
@@ -122,13 +130,14 @@ def compile_model(
         target: Compute capability.
         precision: Of the denoisers.
         shapes: Smallest, usual, largest input.
-        examples: Makes the images of the report.
+        examples: Makes the images of the report; their matrices must be inside `shapes`.
         calibration: Makes the images for the scales of int8.
         tolerance: Another largest mean loss than the table's, in dB.
         tell: Called with what is being done.
 
     Raises:
         ModelError: If the model is damaged, or the report is beyond the tolerance.
+        ConfigurationError: If the plans can't make an image of the report.
         EngineError: If it can't be compiled.
         OutputExistsError: If another model of this name is in `out`.
         OutputError: If the folder can't be written.
@@ -137,6 +146,9 @@ def compile_model(
     _check_folder(model, out)
     with tempfile.TemporaryDirectory(prefix="chpnet-compile-") as folder:
         staged = _staged(model, Path(folder))
+        tell("making the images of the report")
+        images = list(examples())
+        _check_inside(images, shapes, model.card.student.multiple)
         if precision == "int8":
             tell("calibrating int8")
             graphs = quantize_model(staged, [example.problem for example in calibration()])
@@ -152,7 +164,7 @@ def compile_model(
         plans = build_plans(staged, builder, precision)
         key = plan_key(staged, package, target, precision, shapes)
         tell("measuring parity")
-        parity, measured_on = _report(staged, key, plans, shapes, list(examples()))
+        parity, measured_on = _report(staged, key, plans, shapes, images)
         refuse(parity, precision, tolerance)
         limit = TOLERANCES[precision].loss_db
         record = PlanRecord(
@@ -170,15 +182,64 @@ def compile_model(
         )
         tell("writing")
         card, record = _write(staged, out, key, plans, record)
-        here = target == this_gpu()
-        if here:
-            PlanStore(plan_cache()).write(key, plans)
-    return Compiled(card, record, parity, sum(len(plan) for plan in plans), here)
+        cached = target == this_gpu() and _kept(key, plans)
+    return Compiled(card, record, parity, sum(len(plan) for plan in plans), cached)
+
+
+def example_shape(shapes: PlanShapes, matrix: int | None, multiple: int) -> PlanShape:
+    """Batch, rows and columns of simulated images for the report.
+
+    Args:
+        shapes: What the plans are made for.
+        matrix: Rows and columns, or None: `DEFAULT_MATRIX`, or what is nearest to that.
+        multiple: What the network pads rows and columns to a multiple of.
+
+    Raises:
+        ConfigurationError: If plans of these shapes can't make such an image.
+    """
+    least, most = shapes.least, shapes.most
+    if matrix is None:
+        rows, columns = (
+            min(max(DEFAULT_MATRIX, low), high)
+            for low, high in ((least.rows, most.rows), (least.columns, most.columns))
+        )
+        return PlanShape(least.batch, rows, columns)
+    if not shapes.hold(least.batch, matrix, matrix, multiple):
+        raise ConfigurationError(
+            f"--matrix: expected a matrix inside --shapes, from {least.rows} x {least.columns} to "
+            f"{most.rows} x {most.columns}, found {matrix} x {matrix}; leave it away"
+        )
+    return PlanShape(least.batch, matrix, matrix)
+
+
+def _check_inside(examples: Sequence[Example], shapes: PlanShapes, multiple: int) -> None:
+    """Refuse images that the plans can't make: PyTorch would make them, and be measured."""
+    for example in examples:
+        batch, _, rows, columns = example.problem.start.shape
+        if not shapes.hold(batch, rows, columns, multiple):
+            raise ConfigurationError(
+                f"found a slice of {rows} x {columns} (batch {batch}) to measure the quality on, "
+                f"expected such from {shapes.least} to {shapes.most}; leave that scan out, or "
+                "compile for it, too (--shapes)"
+            )
+
+
+def _kept(key: PlanKey, plans: list[bytes]) -> bool:
+    """Whether the plan cache has them, too; the plans beside the card do without."""
+    try:
+        PlanStore(plan_cache()).write(key, plans)
+    except OutputError as error:
+        logger.warning("the plans are beside the card only: %s", error)
+        return False
+    return True
 
 
 def _check_folder(model: Model, out: Path) -> None:
-    """Refuse a folder with another model of the same name."""
+    """Refuse a folder with another model of the same name; warn of one that nobody trusts."""
     path = out / f"{model.card.name}.json"
+    fault = untrusted(out) if out.is_dir() else None
+    if fault is not None:
+        logger.warning("%s: plans there would not be used: %s", out, fault)
     if path.exists():
         found = find_model(path).card
         if found.weights_sha256 != model.card.weights_sha256:
@@ -270,9 +331,9 @@ def _write(
 ) -> tuple[Path, PlanRecord]:
     """Plans, then graphs and weights that are not there, then the card."""
     name = staged.card.name
-    stem = f"{name}.{key.package}.{key.precision}.{key.target}"
+    stem = PlanStore.stem_beside(name, key)
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True, mode=0o755)  # plans that others write are not used
     except OSError as error:
         raise OutputError(f"{out}: expected a folder to write to: {error.strerror}") from error
     files = PlanStore(out).write(key, plans, stem)
@@ -282,7 +343,7 @@ def _write(
     int8 = staged.card.int8_sha256
     if path.exists():
         before = find_model(path).card
-        kept = tuple(old for old in before.plans if set(old.files) != set(files))
+        kept = tuple(p for p in before.plans if PlanStore.stem_beside(name, p) != stem)
         int8 = int8 or before.int8_sha256
     for source in staged.files():
         target = out / source.name

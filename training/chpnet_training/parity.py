@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from chpnet_stream.engines.engine import Engine, Problem
+from chpnet_stream.engines.plan_key import PlanShape
 from chpnet_stream.engines.problems import mapped
 from chpnet_stream.engines.pytorch import PyTorchEngine
-from chpnet_stream.errors import InputError, ModelError
+from chpnet_stream.engines.stand_in import INSTEAD
+from chpnet_stream.errors import EngineError, InputError, ModelError
 from chpnet_stream.network.card import ModelCard
 from chpnet_stream.network.weights import Model
 from chpnet_stream.scan.undersampling import undersample
 from chpnet_training.dataset import collate
 from chpnet_training.readers.phantoms import HEIGHTS_MM, read_phantoms
 from chpnet_training.simulation import SimulationConfig, simulate_samples
-from chpnet_training.superres import SuperresConfig, superres_sample
+from chpnet_training.superres import SuperresConfig, SuperresSample, superres_sample
 from chpnet_training.validation import psnr_of
 
 VALIDATION_HEAD = 9000
@@ -100,6 +103,9 @@ def measure_parity(
         examples: Problems on the CPU, float32.
         progress: Called with the images done and in all.
         references: `reference_images` of the examples, where there are several engines.
+
+    Raises:
+        EngineError: If it fails, or another engine makes an image in its place.
     """
     if references is None:
         references = reference_images(model, examples)
@@ -107,6 +113,11 @@ def measure_parity(
     for number, (example, expected) in enumerate(zip(examples, references, strict=True)):
         problem = mapped(example.problem, lambda tensor: tensor.to(engine.device))
         found = engine.run(problem).cpu().double()
+        if INSTEAD in engine.name:
+            raise EngineError(
+                f"found an image {tuple(problem.start.shape)} made by {engine.name}; expected all "
+                "by the engine that is measured"
+            )
         target = example.target.double()
         reference = psnr_of(expected, target)
         outputs.append(psnr_of(found, expected))
@@ -162,33 +173,58 @@ def _double(tensor: Tensor) -> Tensor:
 
 
 def simulated_examples(
-    task: str, count: int, *, head: int = VALIDATION_HEAD, matrix: int = 192
+    task: str, count: int, *, head: int = VALIDATION_HEAD, matrix: int | PlanShape = 192
 ) -> list[Example]:
     """Whole slices of simulated heads, by the simulation that trains networks.
 
     Args:
         task: `kspace` or `superres`.
-        count: How many.
+        count: How many images; more where they come in batches that don't divide it.
         head: Seed of the first head.
-        matrix: Rows and columns.
+        matrix: Rows and columns; or the batch of each example, too.
     """
+    shape = PlanShape(1, matrix, matrix) if isinstance(matrix, int) else matrix
+    count = -(-count // shape.batch)
     heads = range(head, head + -(-count // len(HEIGHTS_MM)))
-    images = list(read_phantoms(heads, size=max(matrix, 64)))[:count]
+    size = max(shape.rows, shape.columns)
+    images = list(read_phantoms(heads, size=max(size, 64)))[:count]
     scan = SimulationConfig(
-        matrix_y=(matrix, matrix), matrix_x=(matrix, matrix), strip=matrix, strips=1
+        matrix_y=(shape.rows, shape.rows),
+        matrix_x=(shape.columns, shape.columns),
+        multiple=1,
+        strip=shape.columns,
+        strips=1,
     )
-    finer = SuperresConfig(matrix=matrix)
+    finer = SuperresConfig(matrix=-(-size // 8) * 8)  # of which the middle is kept
+    factors = [f for f in finer.factors if not (shape.rows % f or shape.columns % f)]
     examples = []
     for number, image in enumerate(images):
         rng = np.random.default_rng([head, number])
-        if task == "superres":
-            factor = finer.factors[number % len(finer.factors)]
-            batch = collate([superres_sample(image.magnitude, finer, factor, rng)])
-        else:
-            batch = collate(simulate_samples(image.magnitude, scan, rng))
+        samples: list[Any] = []
+        for _ in range(shape.batch):
+            if task == "superres":
+                factor = factors[number % len(factors)]
+                sample = superres_sample(image.magnitude, finer, factor, rng)
+                samples.append(_cut(sample, shape))
+            else:
+                samples += simulate_samples(image.magnitude, scan, rng)
+        batch = collate(samples)
         problem = Problem(batch.start, batch.adjoint, batch.normal, batch.noise)
         examples.append(Example(problem, batch.target))
     return examples
+
+
+def _cut(sample: SuperresSample, shape: PlanShape) -> SuperresSample:
+    """The middle of an image, whole measured pixels of it."""
+    factor = sample.factor
+    above, left = (
+        (have - wanted) // factor // 2
+        for have, wanted in zip(sample.target.shape, (shape.rows, shape.columns), strict=True)
+    )
+    low = sample.low[above : above + shape.rows // factor, left : left + shape.columns // factor]
+    above, left = above * factor, left * factor
+    target = sample.target[above : above + shape.rows, left : left + shape.columns]
+    return replace(sample, target=target, low=low)
 
 
 class _Catcher:
@@ -221,8 +257,6 @@ def measured_examples(
     Raises:
         InputError: If it can't be read, is not fully sampled, or the model is for another task.
     """
-    from dataclasses import replace
-
     from chpnet_stream.reconstruction import SliceReconstructor
     from chpnet_training.evaluation import read_scan
 
