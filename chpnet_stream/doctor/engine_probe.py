@@ -81,6 +81,7 @@ def _try(name: str, model_name: str, path: Path) -> dict[str, Any]:
     """Load an engine, and reconstruct the scan by it."""
     from chpnet_stream.engines.allowed import PLAN_ENGINES
     from chpnet_stream.engines.choice import make_engine
+    from chpnet_stream.engines.stand_in import reason_of
     from chpnet_stream.mrd.files import ScanFile
     from chpnet_stream.network.weights import find_model
     from chpnet_stream.options import ReconstructionOptions
@@ -101,7 +102,8 @@ def _try(name: str, model_name: str, path: Path) -> dict[str, Any]:
     slices = sorted(image.latency_ms for image in images[1:])
     middle = len(slices) // 2
     return {
-        "name": engine.name,
+        "name": images[-1].result.engine,
+        "reason": reason_of(engine),
         "device": str(engine.device),
         "load_s": round(loaded, 2),
         "first_ms": round(images[0].latency_ms, 1),

@@ -154,10 +154,17 @@ def _engine(name: str, record: dict[str, Any], matrix: int) -> Finding:
             f"{record['slice_ms']:.0f} ms (network {record['network_ms']:.0f} ms; first "
             f"{record['first_ms']:.0f} ms, loaded in {record['load_s']:.1f} s)"
         )
-        return Finding("engines", name, "ok", found, values=record)
+        reason = record.get("reason")
+        if not reason:
+            return Finding("engines", name, "ok", found, values=record)
+        advice = "free the GPU's memory, or repair what is named there"
+        return Finding("engines", name, "warn", f"{found}, because {reason}", advice, record)
     error = record["error"]
     if name in PLAN_ENGINES and not record.get("hangs"):
-        advice = "on an NVIDIA GPU: `chpnet-train compile` makes plans for it once"
+        advice = (
+            f"on an NVIDIA GPU: --engine {name} makes plans for it at its first start, or "
+            "`chpnet-train compile` (extra train) beforehand"
+        )
         return Finding("engines", name, "info", error, advice, record)
     needed = name in ALWAYS
     return Finding(
