@@ -30,7 +30,7 @@ class Parent(BaseModel):
         known: Whether `data` is all; checkpoints of older versions don't tell.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)  # later versions may tell more
 
     name: str
     steps: int
@@ -49,7 +49,7 @@ class Origin(BaseModel):
         teacher: The network that teaches it, if any.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)  # later versions may tell more
 
     data: tuple[TrainingData, ...] = ()
     measured: int = 0
