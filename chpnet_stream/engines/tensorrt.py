@@ -214,7 +214,7 @@ class TensorRTEngine:
 
     def _load(self, student: Student, key: PlanKey, cache: Path, build: bool) -> None:
         """Put the first plans that load where the denoisers are."""
-        failed: EngineError | None = None
+        failed = ""  # words: the exception would keep the plans that did load
         for plans in kept_plans(self.model, key, cache):
             try:
                 self._put(student, plans, key, cache)
@@ -222,10 +222,10 @@ class TensorRTEngine:
             except NoMemoryError:
                 raise
             except EngineError as error:
-                logger.warning("%s; other plans are looked for", error)
-                failed = error
+                failed = str(error)
+                logger.warning("%s; other plans are looked for", failed)
         if not build:
-            raise failed or self._no_plans(key, cache)
+            raise EngineError(failed) if failed else self._no_plans(key, cache)
         self._put(student, self._make(key, cache), key, cache)
 
     def _no_plans(self, key: PlanKey, cache: Path) -> NoPlansError:
@@ -310,6 +310,7 @@ class _Plan:
         feeds = {"x": x} if state is None else {"x": x, "state": state}
         fresh = tuple(x.shape) != self.shape
         if fresh:
+            self.shape = ()  # none that fits, if only one of the inputs is taken
             for name, tensor in feeds.items():
                 if not self.context.set_input_shape(name, tuple(tensor.shape)):
                     raise EngineError(f"{self.package.name}: {self.name}: {self._reason()}")

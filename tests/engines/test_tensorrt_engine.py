@@ -1,13 +1,16 @@
 """The TensorRT engine around a package that needs no GPU (`fake_tensorrt`)."""
 
+import gc
 import shutil
 import sys
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
+from chpnet_stream.engines import tensorrt
 from chpnet_stream.engines.engine import Problem
 from chpnet_stream.engines.failures import NoMemoryError, NoPlansError
 from chpnet_stream.engines.kept_file import KeptFile
@@ -259,6 +262,43 @@ def test_shapes_that_a_plan_refuses_are_told(model, trt):
     x = torch.zeros(1, of_plan(engine).engine.session.get_inputs()[0].shape[1], 64, 64)
     with pytest.raises(EngineError, match=r"tiny\.0\.onnx: Static dimension mismatch of x"):
         graph(x, None)
+
+
+def test_a_shape_that_is_refused_in_part_leaves_none_behind(model, trt):
+    """The image was taken and the state was not: what ran before must be set anew."""
+    engine = made(model)
+    expected = engine.run(problem())
+    graph = of_plan(engine)
+    graph.engine.shapes["state"][2] = graph.engine.shapes["state"][1]  # refuses larger ones
+    with pytest.raises(EngineError, match="Static dimension mismatch of state"):
+        engine.run(problem(24, 32))
+    assert torch.equal(engine.run(problem()), expected)
+
+
+def test_plans_that_were_loaded_before_one_that_does_not_are_let_go(model, trt, monkeypatch):
+    """At once: their memory is what the next ones may need."""
+    made(model)
+    loaded, gone = [], []
+    load, build = tensorrt._Plan, tensorrt.build_plans
+
+    def watched(*words):
+        plan = load(*words)
+        loaded.append(weakref.ref(plan))
+        return plan
+
+    def then(*words):
+        gone.extend(plan() is None for plan in loaded)
+        return build(*words)
+
+    monkeypatch.setattr(tensorrt, "_Plan", watched)
+    monkeypatch.setattr(tensorrt, "build_plans", then)
+    trt.bad = b"plan 2\n"
+    gc.disable()
+    try:
+        made(model)
+    finally:
+        gc.enable()
+    assert gone == [True]
 
 
 def test_outputs_keep_their_memory(model, trt):
