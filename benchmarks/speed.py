@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -20,6 +21,7 @@ from typing import Any
 import torch
 from report import CHECKOUT, TABLES, machine, markdown_table, write
 
+from chpnet_stream.benchmark.estimate import in_words
 from chpnet_stream.engines.choice import make_engine
 from chpnet_stream.engines.engine import Engine, Problem
 from chpnet_stream.engines.processor import has_bfloat16
@@ -41,6 +43,10 @@ ENGINES = (("onnx", "fp32"), ("pytorch", "fp32"), ("pytorch", "bf16"))
 STAGES = ("calibration", "data", "start", "network", "checks", "output")
 ACCELERATION = 4
 CALIBRATION_LINES = 24
+LAP_S, PAPER_S, SIMULATION_S = 0.18, 0.85, 2.0
+"""Seconds of a slice of 256 x 256 and its network once more, of the paper-size student, and until a
+scan is simulated: for two cores with nothing else to do."""
+
 RECIPE = CHECKOUT / "configs" / "training" / "chpnet-rt.yaml"
 
 
@@ -98,6 +104,7 @@ def main() -> None:
     parser.add_argument("--paper-repeats", type=int, default=5, help="of the paper-size student")
     parser.add_argument("--out", type=Path, default=TABLES / "speed.md")
     options = parser.parse_args()
+    print(f"speed: {in_words(seconds(options))}", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="chpnet-speed-") as folder:
         model, weights = _model(options.model, Path(folder))
         paper = build_student(StudentConfig.paper()).eval()
@@ -111,6 +118,17 @@ def main() -> None:
             parts.append(f"## {coils} coils, {lines} x {columns}\n")
             parts += _case(noise, data, model, paper, options)
     write(options.out, "\n".join(parts))
+
+
+def seconds(options: argparse.Namespace) -> float:
+    """How long all of it takes, roughly."""
+    laps = len(ENGINES) * (options.warm_up + options.repeats)
+    slice_s = LAP_S * laps + PAPER_S * (1 + options.paper_repeats)
+    total = 0.0
+    for case in options.cases:
+        _, lines, columns = (int(number) for number in case.split("x"))
+        total += SIMULATION_S + slice_s * lines * columns / 256**2
+    return total
 
 
 def _case(

@@ -30,12 +30,13 @@ def serve(connection: Any) -> None:
     let_idle_threads_sleep()
     import torch
 
+    from chpnet_stream.benchmark.device_memory import DeviceMemory
     from chpnet_stream.mrd.wire.connection import Connection
     from chpnet_stream.streaming.scan import Scan
 
     if os.environ.get(THREADS):
         torch.set_num_threads(int(os.environ[THREADS]))
-    before = _taken_mb(torch)
+    memory = DeviceMemory()
     ours = Connection.taken_over(connection)
     scan = Scan(ours, "acquisitions")
     try:
@@ -47,29 +48,8 @@ def serve(connection: Any) -> None:
             "stages_ms": {} if metrics is None else dict(metrics.stages_ms),
             "counted": {} if metrics is None else metrics.counted(),
             "peak_mb": peak / (2**20 if sys.platform == "darwin" else 2**10),
-            "device_mb": _device_mb(torch, before),
+            "device_mb": memory.mb(),
             "threads": torch.get_num_threads(),
         }
         Path(os.environ[REPORT]).write_text(json.dumps(report), encoding="utf-8")
         ours.hang_up()
-
-
-def _taken_mb(torch: Any) -> float | None:
-    """Memory of the GPU that is taken, by whomever; None where there is no GPU."""
-    if not torch.cuda.is_available():
-        return None
-    free, total = torch.cuda.mem_get_info()
-    return float(total - free) / 2**20
-
-
-def _device_mb(torch: Any, before: float | None) -> float | None:
-    """Memory of the GPU for one scan; None where there is no GPU.
-
-    What PyTorch held at most, or, where it is more, what has been taken since the start: TensorRT
-    has memory of its own, which PyTorch doesn't know of. Another program that takes some meanwhile
-    is counted, too.
-    """
-    now = _taken_mb(torch)
-    if now is None or before is None:
-        return None
-    return max(now - before, float(torch.cuda.max_memory_reserved()) / 2**20)

@@ -74,17 +74,18 @@ def slice_of(scan: ScanBytes) -> tuple[NoiseScan, Slice]:
     """The first slice of a series, as a session gets it."""
     header = ScanHeader.from_xml(scan.header)
     noise = NoiseScan(header.noise_bandwidth)
-    for line in _messages(scan.noise):
+    for line in read_messages(scan.noise):
         noise.add(line)
     assembler = SliceAssembler(header)
-    for line in _messages(b"".join(scan.slice(0))):
+    for line in read_messages(b"".join(scan.slice(0))):
         for data in assembler.feed(line):
             return noise, data
     (data,) = assembler.flush()
     return noise, data
 
 
-def _messages(data: bytes) -> Iterator[Any]:
+def read_messages(data: bytes) -> Iterator[Any]:
+    """The messages in some bytes."""
     reader = MessageReader(BytesStream(data))
     while (message := reader.read()) is not None:
         yield message

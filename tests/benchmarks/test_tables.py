@@ -32,7 +32,8 @@ def numbers(text, start):
 def test_speed(tmp_path):
     out = tmp_path / "speed.md"
     words = ["--model", "random", "--cases", "4x48x64", "--repeats", 2, "--warm-up", 1]
-    run("speed.py", *words, "--paper-repeats", 1, "--out", out)
+    done = run("speed.py", *words, "--paper-repeats", 1, "--out", out)
+    assert done.stderr.startswith("speed: about 10 s\n")
     text = out.read_text()
     assert "## 4 coils, 48 x 64" in text
     median, p95, ratio = numbers(text, "| chpnet-rt | onnx-cpu |")
