@@ -292,6 +292,27 @@ def test_a_teacher_that_could_not_be_copied_is_copied_by_the_next_try(tmp_path):
     assert (folder / "teacher" / CHECKPOINT).read_bytes() == checkpoint.read_bytes()
 
 
+def test_a_mark_that_could_not_be_written_is_written_by_the_next_try(tmp_path):
+    """Half of it would be taken for the mark of a teacher that this study has trained."""
+    checkpoint, folder = tmp_path / "old" / CHECKPOINT, tmp_path / "study"
+    checkpoint.parent.mkdir()
+    write_checkpoint(checkpoint, {"networks": {"teacher": {"a": torch.ones(2)}}})
+    adopt_teacher(checkpoint, folder)
+    mark = folder / "teacher" / DONE
+    mark.unlink()
+    with no_file_larger_than(3), pytest.raises(OutputError, match=f"can't write .*{DONE}"):
+        adopt_teacher(checkpoint, folder)
+    assert not mark.exists()
+    adopt_teacher(checkpoint, folder)
+    assert mark.read_text(encoding="utf-8") == ADOPTED
+
+
+def test_a_recipe_that_could_not_be_written_is_not_half_there(bank, tmp_path):
+    with no_file_larger_than(100), pytest.raises(OutputError, match=r"can't write .*recipe\.yaml"):
+        train_all(tiny_study(), bank, tmp_path, deadline=soon())
+    assert [path.name for path in (tmp_path / "teacher").iterdir()] == [LOG]
+
+
 def test_a_failing_run_is_an_error_with_its_last_words(bank, tmp_path):
     (tmp_path / "teacher").mkdir()
     (tmp_path / "teacher" / CHECKPOINT).write_bytes(b"no checkpoint")

@@ -93,12 +93,12 @@ def one_is_taught_wrongly(fabric, bank, folder, teacher):
     return [shares, learner.feedback.state_dict(), weights]
 
 
-def one_finds_another_folder(fabric, bank, folder):
+def one_finds_another_folder(fabric, bank, folder, teacher):
     """The second process looks for the checkpoint where none is."""
     place = folder if fabric.global_rank == 0 else folder / "elsewhere"
     try:
         make_run("distill", recipe_for_all(3, 3, **SETTINGS), bank, place, fabric=fabric,
-                 teacher=folder / "last.ckpt")  # fmt: skip
+                 teacher=teacher)  # fmt: skip
     except TrainingError as error:
         return str(error)
     return None
@@ -139,7 +139,7 @@ def main(bank, folder, teacher):
         "infinite": one_loss_is_infinite(fabric),
         "wild": one_gradient_is_wild(fabric),
         "wrong": one_is_taught_wrongly(fabric, bank, folder, teacher),
-        "folder": one_finds_another_folder(fabric, bank, folder),
+        "folder": one_finds_another_folder(fabric, bank, folder, teacher),
     }
     distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=PATIENCE))
     told["long"] = one_works_longer_than_a_collective_may_take(fabric)
