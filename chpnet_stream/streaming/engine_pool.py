@@ -23,18 +23,10 @@ MOST_ENGINES = 4
 RETRY_SECONDS = 600.0
 """An engine that could not be had is tried again so often at most."""
 
-INSTEAD = " (instead of "
-"""In the name of an engine that stands in for the one that was asked for."""
-
 Key: TypeAlias = tuple[str, str, str]
 """Model, engine, precision."""
 
 logger = logging.getLogger(__name__)
-
-
-def stands_in(engine: Engine) -> bool:
-    """Whether it is not the engine that was asked for, but what is used where that one fails."""
-    return INSTEAD in engine.name
 
 
 class EnginePool:
@@ -67,6 +59,8 @@ class EnginePool:
             ModelError, EngineError: If it can't be loaded. All who wait are told; who asks next
                 has it tried again.
         """
+        from chpnet_stream.engines.stand_in import reason_of
+
         key = (model, engine, precision)
         with self._lock:
             kept = self._kept.get(key)
@@ -78,7 +72,7 @@ class EnginePool:
             loaded = kept.loaded
             is_new = not loaded.done()
         found = loaded.result()
-        if stands_in(found) and not is_new:
+        if reason_of(found) and not is_new:
             self._try_again(key, kept)
         return found
 
@@ -115,12 +109,14 @@ class EnginePool:
             logger.warning("%s", error)
 
     def _improve(self, key: Key, kept: _Kept) -> None:
+        from chpnet_stream.engines.stand_in import reason_of
+
         made: Engine | None = None
         try:
             made = _make(key)
         except Exception as error:  # noqa: BLE001 - there is an engine, which goes on
             logger.warning("engine %s of %s can't be loaded yet: %s", key[1], key[0], error)
-        if made is not None and stands_in(made):
+        if made is not None and reason_of(made):
             made = None
         self._tried(kept, made)
         if made is not None:

@@ -16,7 +16,7 @@ from chpnet_stream.mrd.wire.connection import Connection
 from chpnet_stream.options import ReconstructionOptions
 from chpnet_stream.size_limits import size_limit
 from chpnet_stream.streaming.current import CURRENT_SCAN
-from chpnet_stream.streaming.engine_pool import EnginePool, stands_in
+from chpnet_stream.streaming.engine_pool import EnginePool
 from chpnet_stream.streaming.events import Outcome
 from chpnet_stream.streaming.inbox import INBOX_BYTES
 from chpnet_stream.streaming.observer import Observers
@@ -188,12 +188,15 @@ class Scan:
 
     def _tell_of(self, engine: Engine | None) -> None:
         """Warn where it is not the engine that was asked for."""
-        if engine is not None and stands_in(engine):
+        from chpnet_stream.engines.stand_in import reason_of
+
+        if engine is not None and reason_of(engine):
             logger.warning(
-                "%s: the network runs by %s, which may be slower; later scans have the engine that "
-                "was asked for once it can be loaded again",
+                "%s: the network runs by %s, which may be slower (%s); later scans have the engine "
+                "that was asked for once it can be loaded",
                 self.name,
                 engine.name,
+                reason_of(engine),
             )
 
     @property

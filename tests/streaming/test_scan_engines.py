@@ -16,6 +16,7 @@ import torch
 
 from chpnet_stream.engines.engine import Engine
 from chpnet_stream.engines.pytorch import PyTorchEngine
+from chpnet_stream.engines.stand_in import StandIn
 from chpnet_stream.errors import EngineError
 from chpnet_stream.mrd.files import ScanFile
 from chpnet_stream.mrd.wire.byte_stream import BytesStream
@@ -193,14 +194,14 @@ class Pool(EnginePool):
 def test_every_scan_tells_of_an_engine_that_stands_in(
     card: Path, engine: Engine, small_scan: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    other = FaultyEngine(engine, engine.run)
-    other.name = "onnx-cpu (instead of tensorrt)"
+    other = StandIn(engine, "tensorrt", "no such package")
     with serving(card, engines=Pool(other)) as server:
         for scan in (1, 2):
             answer = send(server, conversation(small_scan))
             assert answer.images[0].meta["ChpnetEngine"] == other.name
             told = f"scan {scan} from 127.0.0.1: the network runs by {other.name}"
-            assert sum(told in message for message in caplog.messages) == 1
+            (message,) = (message for message in caplog.messages if told in message)
+            assert "no such package" in message
     with serving(card, engines=Pool(engine)) as server:
         caplog.clear()
         assert methods(send(server, conversation(small_scan))) == ["chpnet"] * 2
