@@ -193,6 +193,12 @@ def test_processes_with_different_checkpoints_do_not_begin(scenes):
         assert "in all 2 processes, found them at steps 3, 0;" in scenes[rank]["folder"]
 
 
+def test_processes_with_different_data_do_not_begin(scenes):
+    for rank in (0, 1):
+        said = scenes[rank]["data"]
+        assert "--data bank.h5: expected the same file in all 2 processes, found checksums" in said
+
+
 def test_a_process_may_work_alone_for_longer_than_the_others_wait(scenes):
     assert all(scenes[rank]["long"] > 8 for rank in (0, 1))
 

@@ -22,6 +22,7 @@ from chpnet_training.devices import make_fabric
 from chpnet_training.optimization import TrainingError
 from chpnet_training.processes import launch
 from tests.training.test_optimization import guarded, learn, weight
+from tests.training.tiny import tiny_bank
 from tests.training.tiny_runs import make_run, recipe_for_all
 
 SETTINGS = {
@@ -104,6 +105,20 @@ def one_finds_another_folder(fabric, bank, folder, teacher):
     return None
 
 
+def one_has_other_data(fabric, bank, folder):
+    """A file of the same name, made anew on the second machine."""
+    place = folder / f"machine {fabric.global_rank}" / bank.name
+    place.parent.mkdir()
+    tiny_bank(place, ("train", "train", "train", "val"))
+    if fabric.global_rank == 1:
+        tiny_bank(place.with_name("new.h5"), ("val", "train", "train", "train")).replace(place)
+    try:
+        make_run("student", recipe_for_all(3, 3, **SETTINGS), place, folder / "x", fabric=fabric)
+    except TrainingError as error:
+        return str(error)
+    return None
+
+
 def one_works_longer_than_a_collective_may_take(fabric):
     """Seconds until all were through."""
 
@@ -140,6 +155,7 @@ def main(bank, folder, teacher):
         "wild": one_gradient_is_wild(fabric),
         "wrong": one_is_taught_wrongly(fabric, bank, folder, teacher),
         "folder": one_finds_another_folder(fabric, bank, folder, teacher),
+        "data": one_has_other_data(fabric, bank, folder),
     }
     distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=PATIENCE))
     told["long"] = one_works_longer_than_a_collective_may_take(fabric)

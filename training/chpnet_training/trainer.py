@@ -24,7 +24,7 @@ from chpnet_training.checkpoint import (
     write_checkpoint,
 )
 from chpnet_training.dataset import Batch, collate, step_loader
-from chpnet_training.identity import Identity
+from chpnet_training.identity import SHOWN, Identity
 from chpnet_training.processes import explained, note_step
 from chpnet_training.recipe import Recipe, differences
 from chpnet_training.runlog import RunLog
@@ -233,20 +233,32 @@ class Trainer:
         return dict(zip(told, means, strict=True)), share > 0
 
     def _begin_together(self) -> None:
-        """Make sure that all processes found the same checkpoint, or none.
+        """Make sure that all processes found the same data and the same checkpoint, or none.
 
         Raises:
-            CheckpointError: If they would begin at different steps.
+            CheckpointError: If they would begin at different steps, or with different data.
         """
-        rank, world = self.fabric.global_rank, self.fabric.world_size
-        own = [float(self.step) if other == rank else 0.0 for other in range(world)]
-        steps = [round(world * share) for share in agree(self.fabric, own)]
+        checksums = self._of_all(int(self.given["data"].checksum[:SHOWN], 16))
+        if len(set(checksums)) > 1:
+            found = ", ".join(f"{checksum:0{SHOWN}x}" for checksum in checksums[:8])
+            raise CheckpointError(
+                f"--data {self.given['data'].name}: expected the same file in all "
+                f"{len(checksums)} processes, found checksums {found}; copy one of them to all "
+                "machines"
+            )
+        steps = self._of_all(self.step)
         if len(set(steps)) > 1:
             raise CheckpointError(
-                f"{self.folder / CHECKPOINT}: expected the same checkpoint in all {world} "
+                f"{self.folder / CHECKPOINT}: expected the same checkpoint in all {len(steps)} "
                 f"processes, found them at steps {', '.join(map(str, steps[:8]))}; give an --out "
                 "folder that all machines share"
             )
+
+    def _of_all(self, number: int) -> list[int]:
+        """The numbers of all processes, each below 2**48."""
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        own = [float(number) if other == rank else 0.0 for other in range(world)]
+        return [round(world * share) for share in agree(self.fabric, own)]
 
     def _sum(self, values: Tensor) -> Tensor:
         summed = self.fabric.all_reduce(values.to(self.fabric.device), reduce_op="sum")
