@@ -299,11 +299,11 @@ Made by `benchmarks/gpu.py` (`--device {options.device}`).
 
 Lines come one by one into a live session, {pace}; the clock runs
 from the bytes of a slice's last line to those of the message with its image. Coil maps are kept.
-"cold": the first slice, with its maps, behind the dry run. "whole": from all lines in memory to the image in memory, with nothing
-done ahead: whitening, coil compression, CG-SENSE, network, checks. "network": alone, by CUDA events
-(on a CPU by the clock). "device MB": memory of the GPU for all of this. "output dB": PSNR of the
-worst image against the float64 reference's; "lost dB": mean PSNR lost against the truth, simulated
-heads.
+"cold": the first slice, with its maps, behind the dry run. "whole": from all lines in memory to
+the image in memory, with nothing done ahead: whitening, coil compression, CG-SENSE, network,
+checks. "network": alone, by CUDA events (on a CPU by the clock). "device MB": memory of the GPU for
+all of this. "output dB": PSNR of the worst image against the float64 reference's; "lost dB": mean
+PSNR lost against the truth, simulated heads.
 {GOALS}
 """
     if model is None:

@@ -17,6 +17,7 @@ import torch
 from chpnet_stream.benchmark.scan_bytes import ScanBytes
 from chpnet_stream.engines.engine import Problem, first_line
 from chpnet_stream.engines.onnx import OnnxEngine
+from chpnet_stream.engines.stand_in import INSTEAD
 from chpnet_stream.errors import ChpnetError, EngineError
 from chpnet_stream.mrd.header import ScanHeader
 from chpnet_stream.mrd.wire.byte_stream import BytesStream
@@ -34,8 +35,6 @@ BART = "BART pics"
 ONNX = "ONNX Runtime, fp32"
 ONNX_NAME = "onnx-cpu"
 """What `OnnxEngine` calls itself in fp32."""
-INSTEAD = "instead of"
-"""In the name of an engine that took over from the one that was asked for."""
 PICS = ("pics", "-l2", "-r0.01", "-i30", "-d0")
 
 BART_PATIENCE = 600.0

@@ -23,10 +23,11 @@ from chpnet_stream.benchmark.kept import Kept
 from chpnet_stream.benchmark.peer import FLOOR, Streamed, stream
 from chpnet_stream.benchmark.plan import Case, Plan
 from chpnet_stream.benchmark.ratios import FLOOR_NAME
-from chpnet_stream.benchmark.references import INSTEAD, PAPER, measure_references
+from chpnet_stream.benchmark.references import PAPER, measure_references
 from chpnet_stream.benchmark.scan_bytes import ScanBytes
 from chpnet_stream.engines.choice import make_engine
 from chpnet_stream.engines.engine import Engine
+from chpnet_stream.engines.stand_in import INSTEAD, reason_of
 from chpnet_stream.errors import (
     ChpnetError,
     ConfigurationError,
@@ -159,8 +160,7 @@ def _loaded(plan: Plan, unusable: dict[str, str]) -> dict[str, _Loaded]:
             unusable[name] = str(error)
             continue
         if INSTEAD in made.name:
-            told: str = getattr(made, "reason", "")
-            why = told.removeprefix(f"{kind}: ") or "it can't be used here"
+            why = reason_of(made).removeprefix(f"{kind}: ") or "it can't be used here"
             unusable[name] = f"{why}; found {made.name}"
         else:
             engines[name] = _Loaded(made, made.name)

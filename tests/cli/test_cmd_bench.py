@@ -68,7 +68,10 @@ def test_tables_of_a_tiny_run(tmp_path: Path) -> None:
         (("--engine", "onxx"), "no engine 'onxx'; did you mean 'onnx'"),
         (("--engine", "onnx:fp23"), "no precision 'fp23'"),
         ((*TINY, "--out", "bench.txt"), "expected a file that ends in .md (tables) or .json"),
-        ((*TINY[2:], "--engine", "tensorrt"), "none of the engines tensorrt can be used here"),
+        (
+            (*TINY[2:], "--engine", "tensorrt"),
+            "none of the engines tensorrt can be used here (tensorrt: expected ",
+        ),
         ((*TINY, "--model", "nothing"), "nothing"),
     ],
 )
