@@ -54,6 +54,7 @@ class Enhancer:
 
     Attributes:
         given_up: Why the network is not asked any more, once that is set: images are interpolated.
+        ran_by: What ran the network for the newest image.
         turn: Held while an image is worked on; by default nobody has to wait.
         apart: The network runs on a thread of its own, which has the cores, also where there is
             no deadline; the caller's can then leave its cores to that one
@@ -76,6 +77,7 @@ class Enhancer:
         self.factor = _factor(engine)
         self.normal = SuperresNormal(self.factor, _measured(engine))
         self.given_up: str | None = None
+        self.ran_by = engine.name
         self.turn: Callable[[], AbstractContextManager[object]] = nullcontext
         self.apart = False
         self.fallbacks: Counter[str] = Counter()
@@ -153,6 +155,8 @@ class Enhancer:
                     torch.full((1, 1, 1, 1), noise, device=device),
                 )
             )
+        if not stop.is_set():
+            self.ran_by = self.engine.name  # on this thread: other scans may use it beside
         return made.to("cpu", torch.float32)
 
     def _phase(self, source: Tensor) -> Tensor:

@@ -170,7 +170,7 @@ class ImageHandler:
                 "ChpnetMethod": step,
                 "ChpnetModel": engine.card.name,
                 "ChpnetModelChecksum": engine.card.checksum,
-                "ChpnetEngine": engine.name,
+                "ChpnetEngine": self.enhancer.ran_by,
                 "ChpnetDataConsistencyResidual": f"{max(e.residual for e in enhanced):.5f}",
             }
             if reasons:

@@ -78,7 +78,7 @@ class Feedback:
 
     @property
     def weight(self) -> float:
-        """Factor of the distillation loss, 0..1: from 0 at `useful_from` to 1 for an ideal teacher."""
+        """Factor of the distillation loss: 0 up to `useful_from`, 1 for an ideal teacher."""
         useful = (self.usefulness - self.useful_from) / (1 - self.useful_from)
         return min(max(useful, 0.0), 1.0)
 
