@@ -50,7 +50,7 @@ def names(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir())
 
 
-STREAMS_ONLY = {"deadline_ms", "send_baseline", "baseline_series", "image_type"}
+STREAMS_ONLY = {"deadline_ms", "wake_ms", "send_baseline", "baseline_series", "image_type"}
 """Settings that a file has no use for, or that it does without."""
 
 
