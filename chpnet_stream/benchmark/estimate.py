@@ -104,7 +104,7 @@ class Course:
 
 def streamed_s(plan: Plan, case: Case, engine: str) -> float:
     """Seconds for the slices of a size and an engine."""
-    spent, rate = case.spent_s(in_half(engine)), plan.rate_of(case, engine)
+    spent, rate = case.spent_s(in_half(engine)), plan.rate_of(case)
     return START_S + plan.slices * max(spent, 1 / rate if rate else 0.0) + BURST * spent
 
 

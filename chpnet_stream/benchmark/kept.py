@@ -65,7 +65,7 @@ class Kept:
         row: dict[str, Any] | None = self._rows.get(_key(case, engine))
         if row is None or row["slices"] < self.plan.slices:
             return None
-        return row if row["rate_per_s"] == self.plan.rate_of(case, engine) else None
+        return row if row["rate_per_s"] == self.plan.rate_of(case) else None
 
     def keep_streamed(self, case: Case, engine: str, row: dict[str, Any]) -> None:
         """Keep a row, on the disk at once."""

@@ -28,7 +28,7 @@ LINE_S = 0.35e-3
 BUSY = 0.65
 """Part of their time for which cores are given work: behind a late slice they must catch up."""
 
-SLOWEST, FASTEST = 0.5, 15.0
+SLOWEST, FASTEST = 0.5, 12.0
 """Slices a second, whatever the size; the latter is what a real-time sequence measures."""
 
 HALF_ON_A_CPU = ("auto", "pytorch", "openvino")
@@ -69,13 +69,12 @@ class Case:
         image = (HALF_IMAGE_S if half else IMAGE_S) * (self.matrix / 256) ** 2
         return image + LINE_S * (1 + self.coils / 32) * self.lines
 
-    def pace(self, half: bool = False) -> float:
-        """Slices a second that two cores hold: somewhat more than half of their time.
+    def pace(self) -> float:
+        """Slices a second that two cores hold in fp32: somewhat more than half of their time.
 
-        Args:
-            half: In bf16 instead of fp32.
+        It is the same for all engines: their latencies can be compared.
         """
-        return min(max(SLOWEST, round(2 * BUSY / self.spent_s(half)) / 2), FASTEST)
+        return min(max(SLOWEST, round(2 * BUSY / self.spent_s()) / 2), FASTEST)
 
 
 @dataclass(frozen=True)
@@ -110,15 +109,13 @@ class Plan:
     model: str = "chpnet-rt"
     references: bool = True
 
-    def rate_of(self, case: Case, engine: str = "") -> float:
-        """Slices a second of a size, for an engine with its precision."""
-        if self.rate is not None:
-            return self.rate
-        return case.pace(in_half(engine))
+    def rate_of(self, case: Case) -> float:
+        """Slices a second of a size."""
+        return case.pace() if self.rate is None else self.rate
 
-    def late_of(self, case: Case, engine: str = "") -> float:
+    def late_of(self, case: Case) -> float:
         """What counts as late, in ms."""
-        rate = self.rate_of(case, engine)
+        rate = self.rate_of(case)
         return self.deadline_ms or (2e3 / rate if rate else 1e3)
 
     def properties_of(self, case: Case, engine: str) -> dict[str, str]:
@@ -128,7 +125,7 @@ class Plan:
         if precision:
             told["precision"] = precision
         if self.set_deadline:
-            told["deadline_ms"] = f"{self.late_of(case, engine):g}"
+            told["deadline_ms"] = f"{self.late_of(case):g}"
         return told
 
 

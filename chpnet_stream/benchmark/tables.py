@@ -78,7 +78,7 @@ def as_markdown(results: Results, command: str) -> str:
     )
     versions = ", ".join(f"{name} {number}" for name, number in told["versions"].items())
     gpu = told["gpu"] or "no GPU"
-    limits = {plan.late_of(case, name) for case in plan.cases for name in plan.engines}
+    limits = {plan.late_of(case) for case in plan.cases}
     late = f"{limits.pop():g} ms" if len(limits) == 1 else "twice the time of a slice"
     if plan.set_deadline:
         late += (

@@ -72,7 +72,7 @@ SHOWN = (
 @click.option(
     "--rate-by-size",
     is_flag=True,
-    help="Instead: what two cores hold by pixels, lines and precision, 2.5 to 15 a second.",
+    help="Instead: what two cores hold in fp32, by pixels and lines, 2 to 12 a second.",
 )
 @click.option(
     "--deadline-ms",
