@@ -119,15 +119,9 @@ class CoilCalibration:
         """Whether there were coil maps for any slice so far."""
         return bool(self._kept)
 
-    def elsewhere(self, device: torch.device) -> CoilCalibration:
-        """Another one for the same scan, which whitens alike: images keep their scale.
-
-        Args:
-            device: Where its maps are computed and kept.
-        """
-        other = CoilCalibration(self.noise, device, self.virtual_coils)
-        other._whitening, other.noise_source = self._whitening, self.noise_source
-        return other
+    def whiten_as(self, other: CoilCalibration) -> None:
+        """Whiten as another one of the same scan does: images keep their scale."""
+        self._whitening, self.noise_source = other._whitening, other.noise_source
 
     def whitening(self, data: Slice) -> Tensor:
         """Matrix `coils coils` (on the CPU) that gives noise unit variance of a complex sample.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 from pathlib import Path
@@ -104,10 +105,14 @@ def keep_cores_busy() -> None:
     """Let this thread's team work for about a tenth of a millisecond, for nothing."""
     import torch
 
-    if not _BLOCK:
-        _BLOCK.append(torch.rand(BUSY_NUMBERS))
-    torch.sin(_BLOCK[0], out=_BLOCK[0])
+    torch.sin(_numbers(), out=_numbers())
+
+
+@functools.cache
+def _numbers() -> Any:
+    import torch
+
+    return torch.rand(BUSY_NUMBERS)
 
 
 _THIS = threading.local()
-_BLOCK: list[Any] = []

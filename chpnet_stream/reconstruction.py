@@ -225,15 +225,15 @@ class SliceReconstructor:
         """The conventional image by the CPU: a GPU that has failed may fail in all that follows."""
         method = "cg-sense" if ladder[0] == "chpnet" else ladder[0]
         if self._by_cpu is None:
-            device = torch.device("cpu")
             self._by_cpu = SliceReconstructor(
                 self.calibration.noise,
                 None,
                 method=method,
-                device=device,
+                device=torch.device("cpu"),
+                virtual_coils=self.calibration.virtual_coils,
                 complex_images=self.complex_images,
             )
-            self._by_cpu.calibration = self.calibration.elsewhere(device)
+            self._by_cpu.calibration.whiten_as(self.calibration)
         self._by_cpu.inspected = self.inspected
         made = self._tried(job, f"{method} on the CPU", partial(self._by_cpu, job.data, method))
         if made is None:

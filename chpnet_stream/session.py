@@ -124,7 +124,8 @@ class Session:
             complex_images=self.options.image_type == "complex",
         )
         self.reconstructor.apart = live
-        self._pace = SlicePace() if live and self.options.wake_ms else None
+        awake = live and self.options.wake_ms > 0 and self.reconstructor.device.type == "cpu"
+        self._pace = SlicePace() if awake else None
         self.orientation = ImageOrientation(self.options.flip_rows, self.options.flip_columns)
         self._window: tuple[float, float] | None = None
         self._scale: PixelScale | None = None
@@ -174,7 +175,7 @@ class Session:
 
     def _wake(self, serial: int, received_at: float | None) -> None:
         """Wake the cores in time for the slice that will be complete next, now that a line came."""
-        if self._pace is None or self.reconstructor.device.type != "cpu":
+        if self._pace is None:
             return
         now = time.monotonic()
         expected = self._pace.line(serial, now if received_at is None else received_at)

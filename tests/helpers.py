@@ -1,15 +1,53 @@
 """What several tests use: analytic truths, small scans, ways to read them."""
 
 import resource
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from chpnet_stream.server import ScanServer
 from chpnet_stream.simulation.options import SimulationOptions
+
+T = TypeVar("T")
+Server = TypeVar("Server", bound=ScanServer)
+
+
+def wait_for(look: Callable[[], T], seconds: float = 60.0) -> T:
+    """What `look` finds, asked again until it is something; nothing when time is over."""
+    end = time.monotonic() + seconds
+    while not (found := look()) and time.monotonic() < end:
+        time.sleep(0.005)
+    return found
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """PyTorch is told to use so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def running(server: Server, patience: float | None = None) -> Iterator[Server]:
+    """A server that serves on a thread of its own."""
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+        thread.join(patience)
 
 
 def small_options(**changes: Any) -> SimulationOptions:

@@ -15,6 +15,7 @@ from chpnet_stream.idle_threads import (
     threads_of_all,
     work_alone,
 )
+from tests.helpers import torch_threads
 
 T = TypeVar("T")
 
@@ -72,10 +73,8 @@ def threads_of_new() -> int:
 @pytest.fixture
 def three() -> Iterator[None]:
     """PyTorch was told to use three threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(3):
+        yield
 
 
 @pytest.mark.usefixtures("three")

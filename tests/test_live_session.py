@@ -21,6 +21,7 @@ from chpnet_stream.errors import MissingCalibrationError
 from chpnet_stream.mrd.files import ScanFile
 from chpnet_stream.options import ReconstructionOptions
 from chpnet_stream.session import Session, SessionImage
+from tests.helpers import torch_threads, wait_for
 from tests.sessions import FaultyEngine, quiet_engine, run, simulated
 
 T = TypeVar("T")
@@ -54,20 +55,11 @@ def networks() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "network"]
 
 
-def wait_for(condition: Callable[[], bool]) -> bool:
-    end = time.monotonic() + PATIENCE
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.01)
-    return condition()
-
-
 @pytest.fixture
 def two_threads() -> Iterator[None]:
     """PyTorch was told to use two threads: a thread that works alone shows."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(2):
+        yield
 
 
 @pytest.mark.usefixtures("two_threads")

@@ -4,7 +4,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from chpnet_stream.mrd.files import ScanFile
 from chpnet_stream.mrd.wire.messages import Close, Config, Filename, Header, Response, Text
 from chpnet_stream.mrd_server import MrdServer
 from tests.gadgets.peers import Answer, configuration, exchange, raw
+from tests.helpers import running
 from tests.scan.building import header_xml
 from tests.sessions import run, simulated
 
@@ -30,16 +31,8 @@ TINY: dict[str, Any] = {"matrix": (32, 32), "coils": 2, "calibration_lines": 12}
 CG = Config(configuration(method="cg-sense"))
 
 
-@contextmanager
-def serving(**settings: Any) -> Iterator[MrdServer]:
-    server = MrdServer(port=0, **settings)
-    thread = threading.Thread(target=server.serve)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.stop()
-        thread.join()
+def serving(**settings: Any) -> AbstractContextManager[MrdServer]:
+    return running(MrdServer(port=0, **settings))
 
 
 @pytest.fixture

@@ -193,7 +193,7 @@ def _streamed(
         burst=BURST,
         progress=lambda: course.image(what),
     )
-    return {"asked": asked, **_row(case, asked, engine, seen, plan)}
+    return {"asked": asked, **_row(case, engine, seen, plan)}
 
 
 def _compared(
@@ -212,7 +212,7 @@ def _compared(
     return rows
 
 
-def _row(case: Case, asked: str, engine: str, seen: Streamed, plan: Plan) -> dict[str, Any]:
+def _row(case: Case, engine: str, seen: Streamed, plan: Plan) -> dict[str, Any]:
     """One row of the first table; the first slice is told apart, since the gadget was cold."""
     cold, warm = seen.latencies_ms[0], np.asarray(seen.latencies_ms[1:])
     p50, p95, p99 = (float(p) for p in np.percentile(warm, [50, 95, 99]))

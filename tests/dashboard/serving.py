@@ -4,7 +4,6 @@ import http.client
 import json
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -14,6 +13,7 @@ from chpnet_stream.dashboard.store import ScanStore
 from chpnet_stream.server import GadgetServer
 from chpnet_stream.streaming.observer import Observers
 from tests.gadgets.peers import Answer, exchange
+from tests.helpers import wait_for
 
 
 class Watched:
@@ -109,7 +109,4 @@ class Watched:
 
 def wait_until(true: Callable[[], object], seconds: float = 30) -> None:
     """Wait for something to become true."""
-    limit = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < limit, "it did not become true in time"
-        time.sleep(0.02)
+    assert wait_for(true, seconds), "it did not become true in time"

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from chpnet_stream.mrd.wire.messages import Close
 from chpnet_stream.network.config import StudentConfig
 from chpnet_stream.simulation.scan import simulate_scan
 from tests.gadgets.peers import Answer, configuration, conversation, exchange
-from tests.helpers import small_options
+from tests.helpers import small_options, wait_for
 from tests.hostile.servers import ServerProcess
 from tests.network.models import untrained, write_model
 
@@ -126,18 +125,18 @@ def test_a_server_that_is_stopped_and_goes_on(server: ServerProcess, scan: Path)
 def test_a_disk_that_is_full(server: ServerProcess, scan: Path, folder: Path) -> None:
     door = next(word for word in server.process.args if word in DOORS)
     summaries = folder / f"summaries-{door}"
-    assert _wait_for(lambda: sorted(summaries.glob("*.json")))  # of the tests before
+    assert wait_for(lambda: sorted(summaries.glob("*.json")))  # of the tests before
     resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
     before = sorted(summaries.glob("*.json"))  # the last of them may only just have come
     try:
         check_whole(converse(server, scan), "chpnet")
-        told = _wait_for(lambda: [line for line in server.log if "summary" in line.lower()])
+        told = wait_for(lambda: [line for line in server.log if "summary" in line.lower()])
     finally:
         resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, INFINITE)
     assert told
     assert sorted(summaries.iterdir()) == before  # and nothing that is half written
     check_whole(converse(server, scan), "chpnet")
-    assert _wait_for(lambda: len(list(summaries.glob("*.json"))) == len(before) + 1)
+    assert wait_for(lambda: len(list(summaries.glob("*.json"))) == len(before) + 1)
 
 
 def test_memory_that_is_used_up(server: ServerProcess, scan: Path, folder: Path) -> None:
@@ -177,17 +176,10 @@ def test_a_server_that_is_killed(scan: Path, tmp_path: Path) -> None:
             stderr=subprocess.PIPE,
             text=True,
         )
-        assert _wait_for(lambda: server.descriptors > idle)
+        assert wait_for(lambda: server.descriptors > idle)
         server.process.kill()
         _, told = client.communicate(timeout=110)
     assert client.returncode not in (0, None)
     assert "Traceback" not in told
     assert told.strip()
     assert not out.exists()
-
-
-def _wait_for(look: Any, seconds: float = 60) -> Any:
-    until = time.monotonic() + seconds
-    while not (found := look()) and time.monotonic() < until:
-        time.sleep(0.05)
-    return found

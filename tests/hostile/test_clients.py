@@ -6,7 +6,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ import pytest
 from chpnet_stream.mrd import flags
 from chpnet_stream.session import Session
 from tests.gadgets.peers import Answer, configuration, conversation, exchange
+from tests.helpers import wait_for
 from tests.hostile.servers import ServerProcess
 from tests.scan.building import Scan
 
@@ -33,15 +34,6 @@ def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
 def whole(server: ServerProcess, data: bytes) -> Answer:
     with server.connect() as sock:
         return exchange(sock, data)
-
-
-def wait_for(what: Callable[[], bool], seconds: float = 60.0) -> bool:
-    end = time.monotonic() + seconds
-    while not what():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def test_clients_that_vanish_leave_nothing_behind(server: ServerProcess, small_scan: Path) -> None:

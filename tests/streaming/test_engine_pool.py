@@ -1,8 +1,7 @@
 """Engines of a process: loads that hold up nobody else, that fail, that are tried again."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 
 from chpnet_stream.errors import EngineError
 from chpnet_stream.streaming.engine_pool import EnginePool
+from tests.helpers import wait_for
 
 PATIENCE = 60.0
 
@@ -66,13 +66,6 @@ def scans() -> Iterator[ThreadPoolExecutor]:
         yield made
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.001)
-
-
 def test_a_slow_load_holds_up_nobody_who_wants_another_engine(
     loads: Loads, scans: ThreadPoolExecutor
 ) -> None:
@@ -80,7 +73,7 @@ def test_a_slow_load_holds_up_nobody_who_wants_another_engine(
     known = pool.get("m", "onnx")
     free = loads.hold("tensorrt")
     slow = scans.submit(pool.get, "m", "tensorrt")
-    wait_for(lambda: "tensorrt" in loads.begun)
+    assert wait_for(lambda: "tensorrt" in loads.begun)
     assert pool.is_loading()
     assert scans.submit(pool.get, "m", "onnx").result(PATIENCE) is known
     assert scans.submit(pool.get, "m", "pytorch").result(PATIENCE).name == "pytorch"
@@ -99,7 +92,7 @@ def waiting(pool: EnginePool) -> int:
 def test_all_who_want_the_same_wait_for_one_load(loads: Loads, scans: ThreadPoolExecutor) -> None:
     pool, free = EnginePool(), loads.hold("onnx")
     asked = [scans.submit(pool.get, "m", "onnx") for _ in range(4)]
-    wait_for(lambda: waiting(pool) == 4)
+    assert wait_for(lambda: waiting(pool) == 4)
     free.set()
     assert len({id(scan.result(PATIENCE)) for scan in asked}) == 1
     assert loads.begun == ["onnx"]
@@ -111,7 +104,7 @@ def test_a_failed_load_is_told_to_all_who_wait_and_tried_again_by_the_next(
     pool, free = EnginePool(), loads.hold("onnx")
     loads.made["onnx"] = EngineError("no memory")
     asked = [scans.submit(pool.get, "m", "onnx") for _ in range(4)]
-    wait_for(lambda: waiting(pool) == 4)
+    assert wait_for(lambda: waiting(pool) == 4)
     free.set()
     for scan in asked:
         with pytest.raises(EngineError, match="no memory"):
@@ -148,10 +141,10 @@ def test_what_stands_in_serves_until_there_is_what_was_asked_for(
     free = loads.hold("tensorrt")
     for _ in range(3):  # none of them waits
         assert scans.submit(pool.get, "m", "tensorrt").result(PATIENCE) is other
-    wait_for(lambda: len(loads.begun) == 2)
+    assert wait_for(lambda: len(loads.begun) == 2)
     assert pool.is_loading()
     free.set()
-    wait_for(lambda: not pool.is_loading())
+    assert wait_for(lambda: not pool.is_loading())
     assert pool.get("m", "tensorrt") is wanted
     assert pool.get("m", "tensorrt") is wanted
     assert loads.begun == ["tensorrt"] * 2
@@ -168,7 +161,7 @@ def test_what_can_not_be_had_yet_is_tried_again_later(
     loads.made["tensorrt"] = again
     for tries in range(2, 4):
         assert pool.get("m", "tensorrt") is other
-        wait_for(lambda n=tries: len(loads.begun) == n and not pool.is_loading())  # type: ignore[misc]
+        assert wait_for(lambda n=tries: len(loads.begun) == n and not pool.is_loading())  # type: ignore[misc]
     assert ("no memory" in caplog.text) == isinstance(again, EngineError)
 
 
@@ -188,7 +181,7 @@ def test_an_engine_that_failed_in_a_scan_is_loaded_anew(loads: Loads) -> None:
     failing.reason = "its plans fail"  # another one took over in a scan
     del loads.made["tensorrt"]
     pool.get("m", "tensorrt")
-    wait_for(lambda: not pool.is_loading())
+    assert wait_for(lambda: not pool.is_loading())
     assert pool.get("m", "tensorrt") is not made
     assert loads.begun == ["tensorrt"] * 2
 
@@ -210,6 +203,6 @@ def test_no_thread_for_another_try(
     assert "can't start new thread" in caplog.text
     del loads.made["tensorrt"]
     pool.get("m", "tensorrt")
-    wait_for(lambda: not pool.is_loading())
+    assert wait_for(lambda: not pool.is_loading())
     assert pool.get("m", "tensorrt").name == "tensorrt"
     assert pool.get("m", "onnx").name == "onnx"

@@ -2,10 +2,9 @@
 
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from chpnet_stream.server import GadgetServer
 from chpnet_stream.streaming.engine_pool import EnginePool
 from chpnet_stream.streaming.mrd_scan import MrdScan
 from tests.gadgets.peers import Answer, configuration, conversation, exchange, messages_in, raw
+from tests.helpers import running, torch_threads, wait_for
 from tests.network.models import tiny_config, untrained, write_model
 from tests.sessions import FaultyEngine
 
@@ -84,16 +84,9 @@ def loading(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowTen
     made.free.set()
 
 
-@contextmanager
-def serving(card: Path, **settings: Any) -> Iterator[GadgetServer]:
+def serving(card: Path, **settings: Any) -> AbstractContextManager[GadgetServer]:
     server = GadgetServer("acquisitions", port=0, defaults={"model": str(card)}, **settings)
-    thread = threading.Thread(target=server.serve)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.stop()
-        thread.join(PATIENCE)
+    return running(server, PATIENCE)
 
 
 def send(server: GadgetServer, data: bytes) -> Answer:
@@ -106,13 +99,6 @@ def methods(answer: Answer) -> list[str]:
     return [image.meta["ChpnetMethod"] for image in answer.images]
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.001)
-
-
 def test_scans_go_on_while_another_one_loads_its_engine(
     card: Path, small_scan: Path, loading: SlowTensorRT, peers: ThreadPoolExecutor
 ) -> None:
@@ -123,9 +109,9 @@ def test_scans_go_on_while_another_one_loads_its_engine(
     with serving(card, workers=1) as server, socket.create_connection(server.address) as early:
         early.settimeout(PATIENCE)
         early.sendall(quick[:half])
-        wait_for(lambda: "pytorch" in loading.tries)
+        assert wait_for(lambda: "pytorch" in loading.tries)
         waits = peers.submit(send, server, slow)
-        wait_for(lambda: "tensorrt" in loading.tries)
+        assert wait_for(lambda: "tensorrt" in loading.tries)
         assert methods(send(server, quick)) == ["chpnet"] * 2  # a new one
         assert methods(exchange(early, quick[half:])) == ["chpnet"] * 2  # one that was running
         assert not waits.done()
@@ -147,10 +133,10 @@ def test_a_peer_that_goes_while_its_engine_is_loaded_holds_up_nobody(
     with serving(card, workers=1, connections=2) as server:
         with socket.create_connection(server.address) as gone:
             gone.sendall(data[: len(data) // 2])
-            wait_for(lambda: loading.tries)
-        wait_for(lambda: server.failed)
+            assert wait_for(lambda: loading.tries)
+        assert wait_for(lambda: server.failed)
         others = [peers.submit(send, server, data) for _ in range(2)]  # its place is free again
-        wait_for(lambda: waiting(server.engines) == 3)
+        assert wait_for(lambda: waiting(server.engines) == 3)
         loading.free.set()
         for other in others:
             assert methods(other.result(PATIENCE)) == ["chpnet"] * 2
@@ -167,7 +153,7 @@ def test_a_load_that_fails_costs_those_who_wait_their_network(
     with serving(card) as server:
         asked: list[Future[Answer]] = [peers.submit(send, server, data) for _ in range(2)]
         asked.append(peers.submit(send, server, strict))
-        wait_for(lambda: waiting(server.engines) == 3)
+        assert wait_for(lambda: waiting(server.engines) == 3)
         loading.free.set()
         answers = [one.result(PATIENCE) for one in asked]
         assert [methods(one) for one in answers] == [["cg-sense"] * 2, ["cg-sense"] * 2, []]
@@ -272,7 +258,7 @@ def test_slices_run_where_the_dry_run_was(engine: Engine, small_scan: Path) -> N
     assert [i.meta["ChpnetMethod"] for i in images] == ["chpnet"] * 2
     assert len(places) == 3
     assert len({thread for thread, _ in places}) == 1
-    wait_for(lambda: not networks())
+    assert wait_for(lambda: not networks())
 
 
 def test_parameters_that_come_late_hold(engine: Engine, small_scan: Path) -> None:
@@ -281,15 +267,13 @@ def test_parameters_that_come_late_hold(engine: Engine, small_scan: Path) -> Non
     wish = Text(b'{"parameters": {"series": 7}}')
     images = answer(Pool(recording), header, wish, *lines)
     assert [i.image_series_index for i in images] == [7, 7]
-    wait_for(lambda: not networks())
+    assert wait_for(lambda: not networks())
 
 
 @pytest.fixture
 def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(2):
+        yield
 
 
 @pytest.mark.usefixtures("two_threads")
@@ -324,4 +308,4 @@ def test_raw_data_and_images_of_one_scan_have_the_cores_both(
     assert made.count("chpnet") == (0 if order == "images only" else 2)
     assert {count for _, count in of_pictures + of_slices} == {2}
     assert worked_alone == [1] * len(worked_alone)
-    wait_for(lambda: not networks())
+    assert wait_for(lambda: not networks())

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 _DAMAGED = (
-    OSError, RuntimeError, EOFError, ValueError, NotImplementedError, struct.error,
+    OSError, RuntimeError, EOFError, ValueError, struct.error,
     pickle.UnpicklingError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 """What `zipfile` and `torch.load` raise of files that are cut off or changed."""
