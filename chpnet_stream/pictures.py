@@ -41,8 +41,11 @@ class Panel:
         return replace(self, image=turn(self.image), error=error)
 
 
-def require_matplotlib() -> None:
+def require_matplotlib(option: str = "--png and --compare") -> None:
     """Refuse early where no pictures can be made.
+
+    Args:
+        option: What was asked for.
 
     Raises:
         ConfigurationError: If matplotlib is not installed.
@@ -51,7 +54,7 @@ def require_matplotlib() -> None:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise ConfigurationError(
-            "--png and --compare need matplotlib, found none; pip install 'chpnet-stream[plots]'"
+            f"{option}: needs matplotlib, found none; pip install 'chpnet-stream[plots]'"
         ) from error
 
 
@@ -66,7 +69,7 @@ def save_png(path: Path, image: np.ndarray, window: tuple[float, float]) -> None
     Raises:
         OutputError: If it can't be written.
     """
-    _private_cache()
+    use_private_cache()
     from matplotlib.image import imsave
 
     low, high = window
@@ -94,7 +97,7 @@ def save_comparison(path: Path, panels: list[Panel], heading: str) -> None:
     Raises:
         OutputError: If it can't be written.
     """
-    _private_cache()
+    use_private_cache()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -127,7 +130,7 @@ def save_comparison(path: Path, panels: list[Panel], heading: str) -> None:
         figure.savefig(temporary, dpi=120, facecolor="black", format="png", metadata=_METADATA)
 
 
-def _private_cache() -> None:
+def use_private_cache() -> None:
     """Matplotlib wants to write a font list; where it may not, a temporary folder serves."""
     home: Any = os.environ.get("MPLCONFIGDIR") or Path.home()
     if not os.access(home, os.W_OK):

@@ -73,5 +73,5 @@ def test_matplotlib_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_home_that_cannot_be_written_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MPLCONFIGDIR", "/proc/nowhere")
-    pictures._private_cache()
+    pictures.use_private_cache()
     assert os.access(os.environ["MPLCONFIGDIR"], os.W_OK)

@@ -116,7 +116,8 @@ SHOWN = (
     type=click.Path(dir_okay=False, path_type=Path),
     multiple=True,
     metavar="FILE",
-    help="Write the tables (FILE.md) or everything (FILE.json); repeatable.",
+    help="Write the tables (FILE.md), everything (FILE.json) or a picture of the latencies "
+    "(FILE.png); repeatable.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 @click.option(
@@ -249,18 +250,21 @@ def _check_target(out: Path, overwrite: bool) -> None:
     """Refuse a file that can't be written, before hours of measuring.
 
     Raises:
-        ConfigurationError: Another ending than .md and .json.
+        ConfigurationError: Another ending than .md, .json and .png, or no matplotlib for the last.
         OutputExistsError: It is there.
         OutputError: Its folder is not.
     """
     from chpnet_stream.errors import ConfigurationError
+    from chpnet_stream.pictures import require_matplotlib
     from chpnet_stream.whole_file import check_target
 
-    if out.suffix not in (".md", ".json"):
+    if out.suffix not in (".md", ".json", ".png"):
         raise ConfigurationError(
-            f"--out {out.name}: expected a file that ends in .md (tables) or .json (everything), "
-            f"found '{out.suffix or 'no ending'}'"
+            f"--out {out.name}: expected a file that ends in .md (tables), .json (everything) or "
+            f".png (picture), found '{out.suffix or 'no ending'}'"
         )
+    if out.suffix == ".png":
+        require_matplotlib(f"--out {out.name}")
     check_target(out, overwrite=overwrite)
 
 
@@ -295,6 +299,12 @@ def _write(results: Results, out: Path) -> None:
     from chpnet_stream.json_text import json_text
     from chpnet_stream.whole_file import write_whole
 
+    if out.suffix == ".png":
+        from chpnet_stream.benchmark.plot import save_latency
+
+        if results.streamed:
+            save_latency(out, results)
+        return
     words = " ".join(["chpnet-stream bench", *_words(results)])
     text = as_markdown(results, words) if out.suffix == ".md" else json_text(as_dict(results), 2)
     write_whole(out, text.rstrip() + "\n")

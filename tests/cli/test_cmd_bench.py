@@ -20,7 +20,9 @@ TINY = ("--engine", "onnx", "--matrix", "32", "--coils", "2", "--slices", "2", "
 def test_tables_of_a_tiny_run(tmp_path: Path) -> None:
     out = tmp_path / "bench.md"
     numbers = out.with_suffix(".json")
-    done = bench(*TINY, "--rate", "0", "--json", "--out", str(out), "--out", str(numbers))
+    picture = out.with_suffix(".png")
+    files = [word for file in (out, numbers, picture) for word in ("--out", str(file))]
+    done = bench(*TINY, "--rate", "0", "--json", *files)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     (row,) = told["streamed"]
@@ -60,6 +62,7 @@ def test_tables_of_a_tiny_run(tmp_path: Path) -> None:
     assert row["engines"] == {"onnx-cpu": 1 + 2 + 8}
     assert "| coils | matrix | engine | paper size | onnx runtime | cg sense | bart pics |" in page
     assert str(tmp_path) not in page
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
@@ -67,7 +70,7 @@ def test_tables_of_a_tiny_run(tmp_path: Path) -> None:
     [
         (("--engine", "onxx"), "no engine 'onxx'; did you mean 'onnx'"),
         (("--engine", "onnx:fp23"), "no precision 'fp23'"),
-        ((*TINY, "--out", "bench.txt"), "expected a file that ends in .md (tables) or .json"),
+        ((*TINY, "--out", "bench.txt"), "expected a file that ends in .md (tables), .json (ev"),
         (
             (*TINY[2:], "--engine", "tensorrt"),
             "none of the engines tensorrt can be used here (tensorrt: expected ",
