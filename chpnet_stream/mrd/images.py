@@ -198,15 +198,20 @@ def _field_of_view(
 ) -> tuple[tuple[float, float, float], int]:
     """Field of view (x, y, z) in mm of one image, and the number of partitions it is one of.
 
-    That of reconSpace; where an image is wider than that (not cropped), its pixels times their
-    size. A partition has the slab's thickness divided by their number.
+    That of reconSpace; where an image is wider than that (not cropped), or reconSpace larger than
+    what was encoded (no image is made larger here), its pixels times their size. A partition has
+    the slab's thickness divided by their number.
     """
     view = list(encoding.recon.field_of_view_mm)
-    for axis, size in ((0, shape[1]), (1, shape[0])):
-        if size != encoding.cropped(axis) and size != encoding.recon.matrix[axis]:
-            pixel = encoding.encoded.field_of_view_mm[axis] / encoding.encoded.matrix[axis]
-            view[axis] = size * pixel
     partitions = encoding.cropped(2)
+    axes = [(0, shape[1]), (1, shape[0])] + [(2, partitions)] * (partitions > 1)
+    for axis, size in axes:
+        encoded = encoding.encoded.field_of_view_mm[axis]
+        pixel = encoded / encoding.encoded.matrix[axis]
+        whole = size == encoding.cropped(axis)
+        larger = 0 < encoded < view[axis] - pixel / 2
+        if (whole and larger) or (not whole and size != encoding.recon.matrix[axis]):
+            view[axis] = size * pixel
     return (view[0], view[1], view[2] / partitions), partitions
 
 

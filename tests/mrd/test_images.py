@@ -133,6 +133,17 @@ def test_partitions_count_and_move_along_the_slab(head):
     assert made.field_of_view[2] == 5.0
 
 
+def test_a_field_of_view_that_was_not_encoded_is_not_claimed(head):
+    """48 mm were encoded along y and 40 mm along z, 60 mm each are asked for: nothing is padded."""
+    xml = header_xml(nx=8, ny=6, nz=4)
+    xml = xml.replace("<y>6</y><z>20</z>", "<y>48</y><z>40</z>", 1)
+    xml = xml.replace("<y>6</y><z>20</z>", "<y>60</y><z>60</z>", 1)
+    header = ScanHeader.from_xml(xml)
+    made = image_from_slice(pixels(), head, header, ImageCounters(partition=0))
+    assert tuple(made.field_of_view) == (8.0, 48.0, 10.0)
+    assert made.position[1] == 2 - 2 * 10  # two partitions of 10 mm before the centre
+
+
 def test_complex_images(header, head):
     made = image_from_slice(1j * pixels(), head, header, image_type="complex")
     assert (made.image_type, made.data_type) == (5, ismrmrd.DATATYPE_CXFLOAT)
