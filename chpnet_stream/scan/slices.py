@@ -59,7 +59,8 @@ class Slice:
         echo_samples: first and past-the-last kx index measured; samples beyond are no data, though
             oversampling removal leaves small values there.
         received_at: `time.monotonic()` when the last readout arrived.
-        edges: first-in and last-in flags of all lines together, for the image header.
+        edges: first-in and last-in flags of all lines together, for the image header;
+            last-in-measurement only in the last slice or partition that its line has ended.
         serial: the same as that of the `GrowingSlice` that it was; 0 where it was none.
     """
 
@@ -392,7 +393,12 @@ class SliceAssembler:
         if not mask & (flags.LAST_IN_SLICE | flags.LAST_IN_REPETITION | flags.LAST_IN_MEASUREMENT):
             return []
         if mask & flags.LAST_IN_MEASUREMENT:
-            return [s for key in list(self._open) for s in self._close(key, flagged=True)]
+            last = [s for key in list(self._open) for s in self._close(key, flagged=True)]
+            for data in last:  # several slices, or partitions of a slab: only one ends it
+                data.edges &= ~flags.LAST_IN_MEASUREMENT
+            if last:
+                last[-1].edges |= flags.LAST_IN_MEASUREMENT
+            return last
         if self._grid is None:
             return []
         averages = self._grid.encoding.limit("average").maximum

@@ -178,6 +178,28 @@ def test_three_dimensions_become_partitions():
         assert made.complete
 
 
+def test_only_the_last_partition_is_the_last_of_the_measurement():
+    scan = Scan.of(nz=4)
+    for kz in range(4):
+        scan.lines(range(NY), kz=kz, last=(25,) if kz == 3 else ())
+    assert [s.edges >> 24 & 1 for s in assemble(scan)] == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("flag", [(25,), (23, 25)])
+def test_only_the_last_slice_is_the_last_of_the_measurement(flag):
+    """The line that ends it may be of the first slice that is open, or a navigator."""
+    scan = Scan.of()
+    for n in range(3):
+        scan.lines(range(NY - 1), last=(), slice=n)
+    for n in (2, 1, 0):
+        scan.line(NY - 1, *(flag if n == 0 and 23 not in flag else ()), slice=n)
+    if 23 in flag:
+        scan.line(8, *flag)
+    slices = assemble(scan)
+    assert numbers(slices, "slice") == [(0,), (1,), (2,)]
+    assert [s.edges >> 24 & 1 for s in slices] == [0, 0, 1]
+
+
 def test_three_dimensions_with_partitions_missing():
     scan = Scan.of(nz=4)
     for kz in range(3):
