@@ -36,7 +36,7 @@ def gadgetron_meta(
     for axis, name in ((1, "kspace_encoding_step_1"), (2, "kspace_encoding_step_2")):
         limit = encoding.limit(name)
         size = encoding.encoded.matrix[axis]
-        shift = size // 2 - limit.center if size > 1 else 0
+        shift = encoding.first_row(axis) if size > 1 else 0
         limits = (limit.minimum + shift, size // 2, limit.maximum + shift)
         values[f"sampling_limits_E{axis}"] = _numbers(limits)
     for i in range(8):

@@ -76,6 +76,18 @@ class Encoding:
             return n
         return max(1, min(n, round(n * wanted / fov)))
 
+    def first_row(self, step: int) -> int:
+        """Row in the encoded matrix (of n) where line 0 of kspace_encoding_step_1 or _2 belongs.
+
+        The center of the limits is in row n // 2. Where it is one off, so that the first or the
+        last line of the limits would fall outside (127 for lines 0 to 255 of 256), they are moved
+        by that one, which leaves magnitudes as they are.
+        """
+        n, limit = self.encoded.matrix[step], self.limit(f"kspace_encoding_step_{step}")
+        row = n // 2 - limit.center
+        fitting = max(-limit.minimum, min(row, n - 1 - limit.maximum))
+        return fitting if abs(fitting - row) == 1 and limit.count <= n else row
+
     @property
     def is_3d(self) -> bool:
         """True where a second phase-encoding direction is there to be transformed."""

@@ -67,5 +67,5 @@ def _rows_of(encoding: Encoding, step: int, size: int) -> tuple[int, int]:
     if size == 1:
         return 0, 1
     limit = encoding.limit(f"kspace_encoding_step_{step}")
-    shift = size // 2 - limit.center
+    shift = encoding.first_row(step)
     return max(0, limit.minimum + shift), min(size, limit.maximum + 1 + shift)

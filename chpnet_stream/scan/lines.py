@@ -18,7 +18,7 @@ class Grid:
     """The grid `coils kz ky kx` of one encoding, and how lines find their place in it.
 
     Line ky sits in row ky + Ny // 2 - center, with center from encodingLimits, so that the k-space
-    centre is at row Ny // 2; the same holds for kz.
+    centre is at row Ny // 2 (`Encoding.first_row`); the same holds for kz.
     """
 
     encoding: Encoding
@@ -51,7 +51,7 @@ class Grid:
             if axis == 2 and n == 1:
                 rows.append(0)
                 continue
-            row = line + n // 2 - centre
+            row = line + self.encoding.first_row(step)
             if not 0 <= row < n:
                 raise InconsistentScanError(
                     f"acquisition {acquisition.scan_counter}: kspace_encode_step_{step} = {line} "

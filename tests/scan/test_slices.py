@@ -149,6 +149,27 @@ def test_lines_are_placed_by_the_centre_of_the_limits():
     close(made.kspace, expected(scan, range(3, 14)))
 
 
+@pytest.mark.parametrize("centre", [NY // 2 - 1, NY // 2, NY // 2 + 1])
+def test_a_centre_that_is_one_off_costs_no_line(centre):
+    """(0 + 15) // 2 for lines 0 to 15: all of them are there, and where they were."""
+    scan = Scan.of(limits={"kspace_encoding_step_1": (0, NY - 1, centre)})
+    for ky in range(NY):
+        scan.line(ky, *((8,) if ky == NY - 1 else ()), data=scan.kspace[:, 0, ky])
+    (made,) = assemble(scan)
+    assert made.sampled.tolist() == [1] * NY
+    assert made.missing_lines == 0
+    close(made.kspace, expected(scan, range(NY)))
+
+
+def test_a_centre_that_fits_is_believed():
+    """Lines 0 to 14 of 16 may be partial Fourier by one line, on either side."""
+    for centre, rows in ((7, range(1, 16)), (8, range(15))):
+        scan = Scan.of(limits={"kspace_encoding_step_1": (0, NY - 2, centre)})
+        scan.lines(range(NY - 1))
+        (made,) = assemble(scan)
+        assert np.flatnonzero(made.sampled).tolist() == list(rows)
+
+
 def test_reversed_and_asymmetric_readouts():
     scan = Scan.of()
     for ky in range(NY):
