@@ -14,6 +14,11 @@ from chpnet_stream.errors import InconsistentScanError
 from chpnet_stream.mrd import flags
 from chpnet_stream.mrd.header import Encoding
 
+OVERHANG = 64
+"""Of n samples, n / 64 may lie beyond the matrix (at least one): a centre is told by one off, or by
+the echo's true place. They are the highest frequencies of one side, and left out.
+"""
+
 
 def centred_ifft(x: np.ndarray, axis: int = -1) -> np.ndarray:
     """Orthonormal inverse FFT along one axis, both centres at index n // 2 (k-space -> image)."""
@@ -81,7 +86,7 @@ class ReadoutGrid:
         (flag 22) is turned round, its centre (center_sample, counted in the turned order) is put at
         index n // 2, what was not measured is zero (asymmetric echo), the oversampling is removed.
         Readouts that came already cropped (as many samples as the cropped grid, centre in their
-        middle) are taken as they are.
+        middle) are taken as they are. A few samples beyond the matrix (`OVERHANG`) are left out.
 
         Args:
             acquisition: an `ismrmrd.Acquisition`.
@@ -96,7 +101,8 @@ class ReadoutGrid:
         centre = acquisition.center_sample
         data = acquisition.data
         start, stop = acquisition.discard_pre, samples - acquisition.discard_post
-        if acquisition.flags & flags.REVERSE:
+        reverse = bool(acquisition.flags & flags.REVERSE)
+        if reverse:
             data = data[:, ::-1]
             start, stop = samples - stop, samples - start
         if start >= stop:
@@ -110,14 +116,19 @@ class ReadoutGrid:
         elif centre == 0 and samples in (n, self.size):
             # A whole readout can't begin at the k-space centre: the field was never filled in.
             n, centre = samples, samples // 2
+        elif reverse and samples == n and centre == samples - 1 - samples // 2:
+            centre = samples // 2  # it was counted in the order of acquisition
         offset = n // 2 - centre
         first, last = start + offset, stop + offset
-        if first < 0 or last > n:
+        spare = max(1, n // OVERHANG)
+        if first < -spare or last > n + spare or last <= 0 or first >= n:
             raise InconsistentScanError(
                 f"{_where(acquisition)} has {samples} samples with its centre at {centre}, which "
                 f"puts them at {first} to {last - 1} of an encoded matrix of {n}; check "
                 "center_sample and encodedSpace"
             )
+        start, stop = start + max(0, -first), stop - max(0, last - n)
+        first, last = max(0, first), min(n, last)
         if first == 0 and last == n and samples == n:
             full = np.ascontiguousarray(data, dtype=np.complex64)
         else:

@@ -107,6 +107,32 @@ def test_centre_sample_that_was_never_filled_in():
     np.testing.assert_array_equal(samples, expected)
 
 
+def test_the_centre_of_a_reversed_readout_may_be_counted_as_it_was_acquired():
+    scan = Scan.of()
+    forward, _ = GRID.place(scan.line(3))
+    turned = scan.line(3, 22, data=scan.kspace[:, 0, 3, ::-1], center_sample=31)
+    np.testing.assert_array_equal(GRID.place(turned)[0], forward)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_centre_that_is_one_off_costs_one_sample(reverse):
+    """Sample 33 of 64 at the k-space centre: the others lie at -33 to 30, the first one outside."""
+    scan = Scan.of()
+    data = scan.kspace[:, 0, 3]
+    wanted = np.zeros_like(data)
+    wanted[:, :63] = data[:, 1:]
+    line = scan.line(
+        3, *((22,) if reverse else ()), data=data[:, ::-1] if reverse else data, center_sample=33
+    )
+    samples, echo = GRID.place(line)
+    np.testing.assert_allclose(samples, cropped(wanted, 32), atol=1e-5)
+    assert echo == (0, 32)
+    wanted[:] = 0
+    wanted[:, 1:] = data[:, :63]
+    samples, _ = GRID.place(scan.line(3, center_sample=31))
+    np.testing.assert_allclose(samples, cropped(wanted, 32), atol=1e-5)
+
+
 def test_samples_outside_the_matrix_are_refused():
     scan = Scan.of()
     with pytest.raises(InconsistentScanError, match="64 samples with its centre at 40"):
