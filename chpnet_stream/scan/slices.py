@@ -20,7 +20,7 @@ from chpnet_stream.scan.calibration import Calibration, CalibrationStore, Key
 from chpnet_stream.scan.coil_count import check_coils
 from chpnet_stream.scan.completeness import missing_lines, seems_complete
 from chpnet_stream.scan.lines import Grid, Lines, SparseLines
-from chpnet_stream.size_limits import VARIABLE, size_limit
+from chpnet_stream.size_limits import VARIABLE, configured_limits, size_limit
 
 SELF_CALIBRATION = 16
 """Lines on either side of the centre that serve as calibration where none are flagged, at most."""
@@ -30,6 +30,8 @@ LARGEST_ENERGY = 1e30
 
 MOST_OPEN = 256
 MOST_OPEN_BYTES = 4 * 2**30
+MOST_PROMISED = 4096
+"""Slices that may be open where the header promises them; their memory is `MOST_SLICE_BYTES`."""
 MOST_SLICE_BYTES = 16 * 2**30
 MOST_LOOKS = 2
 """Snapshots of one slice: where lines come in another order than usual, the work would be in vain.
@@ -138,10 +140,12 @@ class SliceAssembler:
 
     Args:
         header: the scan's header.
-        max_open: slices that may be open at once; beyond, the oldest is given out incomplete.
+        max_open: slices that may be open at once; beyond, the oldest is given out incomplete, and
+            a scan in which that happens to the same slice again is refused.
         max_open_bytes: the same as a limit of memory (one slice may always be open).
         max_slice_bytes: a scan whose slices take more than this is refused. These three are
-            those of `CHPNET_LIMITS` by default, else the usual ones.
+            those of `CHPNET_LIMITS` by default, else the usual ones. Where nobody sets the first
+            two, what the header promises of slices, contrasts, phases and sets may be open, too.
         calibration_mode: overrides the header's.
     """
 
@@ -155,6 +159,9 @@ class SliceAssembler:
     ) -> None:
         header.check()
         self.header = header
+        limits = {"open_slices", "open_slices_bytes"} & configured_limits().keys()
+        usual = max_open is None and max_open_bytes is None and not limits
+        self._promised = _promised(header) if usual else 0
         if max_open is None:
             max_open = size_limit("open_slices", MOST_OPEN)
         if max_open_bytes is None:
@@ -170,6 +177,7 @@ class SliceAssembler:
         self._grid: Grid | None = None
         self._store: CalibrationStore | None = None
         self._open: OrderedDict[Key, _Open] = OrderedDict()
+        self._cut_off: dict[Key, None] = {}
         self._held: dict[tuple[int, ...], list[tuple[_Open, int]]] = {}
         self._slice_flags = False
         self._serial = 0
@@ -193,7 +201,7 @@ class SliceAssembler:
 
         Raises:
             UnsupportedScanError: image data of a second encoding space, or of one that can't be
-                reconstructed.
+                reconstructed; more slices measured at the same time than may be open.
             InconsistentScanError: another number of coils, none, too many, or a line outside the
                 matrix.
             BadSamplesError: NaN, infinite or absurdly large samples.
@@ -440,8 +448,21 @@ class SliceAssembler:
         done: list[Slice] = []
         size = next(iter(self._open.values())).image.nbytes if self._open else 0
         most = min(self.max_open, max(1, self.max_open_bytes // max(size, 1)))
+        most = max(most, min(self._promised, MOST_SLICE_BYTES // max(size, 1)))
         while len(self._open) > most:
             key = next(iter(self._open))
+            if key in self._cut_off:
+                raise UnsupportedScanError(
+                    f"lines of slice {key[0]} (contrast {key[1]}, phase {key[2]}, repetition "
+                    f"{key[3]}, set {key[4]}) still come after it was given out because {most} "
+                    f"others of {size / 2**20:.3g} MiB were open; expected at most {most} slices "
+                    f"measured at the same time, set {VARIABLE}=open_slices=...,"
+                    "open_slices_bytes=... for more"
+                )
+            if self._open[key].has_image:
+                self._cut_off[key] = None
+            if len(self._cut_off) > MOST_PROMISED:
+                del self._cut_off[next(iter(self._cut_off))]
             log.warning(
                 "%d slices are open, at most %d may be: slice %d (contrast %d, phase %d, "
                 "repetition %d, set %d) goes out as it is",
@@ -534,6 +555,13 @@ class SliceAssembler:
             made = calibration.on_grid(self.coils, self._known_grid().shape)
             known = slot.gridded = (lines, lines.added, made)
         return known[2]
+
+
+def _promised(header: ScanHeader) -> int:
+    """Slices with counters of their own in one repetition, as far as the header tells."""
+    names = ("slice", "contrast", "phase", "set")
+    counts = [math.prod(max(e.limit(n).count, 1) for n in names) for e in header.encodings]
+    return min(max(counts), MOST_PROMISED)
 
 
 def _key(acquisition: Any) -> Key:

@@ -9,7 +9,12 @@ from chpnet_stream.dashboard import patience
 from chpnet_stream.mrd import header, header_xml
 from chpnet_stream.mrd.wire.limits import WireLimits
 from chpnet_stream.scan.coil_count import MOST_COILS
-from chpnet_stream.scan.slices import MOST_OPEN, MOST_OPEN_BYTES, MOST_SLICE_BYTES
+from chpnet_stream.scan.slices import (
+    MOST_OPEN,
+    MOST_OPEN_BYTES,
+    MOST_PROMISED,
+    MOST_SLICE_BYTES,
+)
 from chpnet_stream.size_limits import NAMES
 from chpnet_stream.streaming.inbox import INBOX_BYTES
 
@@ -39,6 +44,7 @@ def test_limits() -> None:
     assert limit("one slice of k-space") == MOST_SLICE_BYTES
     assert limit("slices open at a time") == MOST_OPEN_BYTES
     assert f"| {MOST_OPEN}, or " in PAGE
+    assert f"up to {MOST_PROMISED:,} and {MOST_SLICE_BYTES // 2**30} GiB" in PAGE
     for name in NAMES:
         assert f"`{name}`" in PAGE
 

@@ -142,8 +142,7 @@ def test_slices_that_are_never_complete_are_bounded() -> None:
     """Each line is of another slice: the oldest go out, marked, and none is kept for ever."""
     from chpnet_stream.options import ReconstructionOptions
 
-    options = {"limits": {"slice": (0, 4000, 0)}, "coils": 2, "nx": 16, "ny": 16}
-    scan = Scan.of(**options)
+    scan = Scan.of(coils=2, nx=16, ny=16)  # whose header promises one slice
     session = Session(scan.header, ReconstructionOptions(method="rss"))
     images = []
     for number in range(1500):

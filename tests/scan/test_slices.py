@@ -327,6 +327,28 @@ def test_open_slices_are_bounded(caplog):
     assert "at most 4" in caplog.text
 
 
+def test_slices_that_the_header_promises_may_all_be_open():
+    """A multi-echo scan of many slices, echo by echo and slice by slice in every line."""
+    scan = Scan.of(nx=2, ny=2, coils=1, limits={"slice": (0, 24, 0), "contrast": (0, 11, 0)})
+    for ky in range(2):
+        for n in range(25):
+            for echo in range(12):
+                scan.line(ky, *((8,) if ky == 1 else ()), slice=n, contrast=echo)
+    slices = assemble(scan)
+    assert numbers(slices, "slice", "contrast") == [(n, e) for n in range(25) for e in range(12)]
+    assert all(s.complete for s in slices)
+
+
+def test_more_slices_at_the_same_time_than_may_be_open_are_refused():
+    """Not thousands of images of one line each."""
+    scan = Scan.of(limits={"slice": (0, 5, 0)})
+    for ky in range(NY):
+        for n in range(6):
+            scan.line(ky, slice=n)
+    with pytest.raises(UnsupportedScanError, match=r"slice 0 .* CHPNET_LIMITS=open_slices=\.\.\."):
+        assemble(scan, max_open=4)
+
+
 def test_memory_is_bounded_by_bytes_too():
     scan = Scan.of()
     for n in range(10):
