@@ -485,6 +485,8 @@ class SliceAssembler:
             store.keep(key, slot.calibration)
             self.counts["calibration without image"] += 1
             return []
+        if store.peek(key, slot.calibration) is None:
+            self._keep_calibration_beside(key, store)
         missing = missing_lines(slot.image, slot.calibration, grid.encoding, flagged)
         slot.image.merge(slot.calibration_only, only_new=True)
         if not store.interleaved:
@@ -497,6 +499,12 @@ class SliceAssembler:
         if enough or len(waiting) >= grid.encoding.acceleration[0]:
             return self._release(group)
         return []
+
+    def _keep_calibration_beside(self, key: Key, store: CalibrationStore) -> None:
+        """Calibration lines at the position of a slice, under other counters and still open."""
+        for other, slot in self._open.items():
+            if other[0] == key[0] and not slot.has_image and len(slot.calibration):
+                store.keep(other, slot.calibration)
 
     def _release(self, group: tuple[int, ...]) -> list[Slice]:
         """Slices that waited for interleaved calibration."""

@@ -71,6 +71,20 @@ def test_reference_lines_under_other_counters_make_no_image():
     assert np.flatnonzero(slices[0].calibrated).tolist() == list(range(4, 12))
 
 
+def test_reference_lines_of_another_set_serve_the_same_repetition():
+    scan = Scan.of(acceleration=(2, 1), limits={"slice": (0, 1, 0)})  # mode not stated
+    for n in range(2):
+        scan.lines(range(4, 12), last=(8,), slice=n, set=1, flags=1 << 19, scale=n + 1)
+    for n in range(2):
+        scan.lines(range(0, NY, 2), slice=n)
+    slices = assemble(scan)
+    assert numbers(slices, "slice", "set") == [(0, 0), (1, 0)]
+    for n, made in enumerate(slices):
+        assert np.flatnonzero(made.sampled).tolist() == list(range(0, NY, 2))
+        assert np.flatnonzero(made.calibrated).tolist() == list(range(4, 12))
+        close(made.calibration, (n + 1) * expected(scan, range(4, 12)))
+
+
 def test_interleaved_calibration_waits_for_a_covered_centre():
     scan = Scan.of(acceleration=(2, 1), mode="interleaved")
     for n in range(4):
