@@ -131,10 +131,11 @@ class _Open:
 class SliceAssembler:
     """Puts acquisitions together to slices, and yields each as soon as it is complete.
 
-    A slice is complete with its last-in-slice flag, with the last-in-repetition or
-    last-in-measurement flag of the scan, when its counters move on (another repetition of the same
-    slice begins, or, in scans without last-in-slice flags, another slice begins and all expected
-    lines are there), and at the end of the scan. With averages, flags count in the last average.
+    A slice is complete with its last-in-slice flag (or that of another contrast, phase or set with
+    the same lines, where all are there), with the last-in-repetition or last-in-measurement flag of
+    the scan, when its counters move on (another repetition of the same slice begins, or, in scans
+    without last-in-slice flags, another slice begins and all expected lines are there), and at the
+    end of the scan. With averages, flags count in the last average.
 
     Noise (flag 19) and the kinds that are no image data are counted in `counts`, not used.
 
@@ -397,7 +398,10 @@ class SliceAssembler:
 
     def _after(self, acquisition: Any, mask: int) -> list[Slice]:
         """Close what the flags of this acquisition end."""
-        self._slice_flags |= bool(mask & flags.LAST_IN_SLICE)
+        ended = _key(acquisition)
+        slot = self._open.get(ended)
+        if slot is not None and slot.has_image:  # not of separate calibration
+            self._slice_flags |= bool(mask & flags.LAST_IN_SLICE)
         if not mask & (flags.LAST_IN_SLICE | flags.LAST_IN_REPETITION | flags.LAST_IN_MEASUREMENT):
             return []
         if mask & flags.LAST_IN_MEASUREMENT:
@@ -412,8 +416,7 @@ class SliceAssembler:
         averages = self._grid.encoding.limit("average").maximum
         if acquisition.idx.average < averages:
             return []
-        ended = _key(acquisition)
-        keys = [ended] if ended in self._open else []
+        keys = [] if slot is None else self._alike(ended, slot)
         if mask & flags.LAST_IN_REPETITION:
             keys = [key for key in self._open if key[3] == ended[3]]
         done: list[Slice] = []
@@ -422,6 +425,25 @@ class SliceAssembler:
             if slot.has_image and self._has_all_partitions(slot, mask):
                 done += self._close(key, flagged=True)
         return done
+
+    def _alike(self, ended: Key, slot: _Open) -> list[Key]:
+        """A slice that has its last flag, and its contrasts, phases and sets with the same lines.
+
+        Where echoes are measured line by line, the last one of them may have the flag for all.
+        """
+        encoding = self._known_grid().encoding
+        return [
+            key
+            for key, other in self._open.items()
+            if key == ended
+            or (
+                (key[0], key[3]) == (ended[0], ended[3])
+                and slot.has_image
+                and np.array_equal(other.image.count, slot.image.count)
+                and other.calibration_only.added == slot.calibration_only.added
+                and seems_complete(other.image, encoding)
+            )
+        ]
 
     def _has_all_partitions(self, slot: _Open, mask: int) -> bool:
         """False where a 3-D slab has its last-in-slice flag in every partition."""

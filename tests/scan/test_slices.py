@@ -79,6 +79,45 @@ def test_contrasts_measured_line_by_line():
     assert numbers(assemble(scan), "contrast") == [(0,), (1,)]
 
 
+def test_the_last_echo_may_have_the_last_flag_for_all():
+    scan = Scan.of(limits={"slice": (0, 1, 0), "contrast": (0, 2, 0)})
+    for n in range(2):
+        for ky in range(NY):
+            for echo in range(3):
+                last = (8,) if (ky, echo) == (NY - 1, 2) else ()
+                scan.line(ky, *last, slice=n, contrast=echo)
+    assembler = SliceAssembler(scan.header)
+    given = [assembler.feed(a) for a in scan.made]
+    assert [len(g) for g in given] == ([0] * (3 * NY - 1) + [3]) * 2
+    for n in range(2):
+        made = given[(n + 1) * 3 * NY - 1]
+        assert numbers(made, "slice", "contrast") == [(n, 0), (n, 1), (n, 2)]
+        assert all(s.complete for s in made)
+
+
+def test_a_last_flag_is_not_that_of_a_set_with_other_lines():
+    """The reference lines of an inversion recovery are fewer, and end before the others."""
+    scan = Scan.of(limits={"set": (0, 1, 0)})
+    for ky in range(NY):
+        scan.line(ky, *((8,) if ky == NY - 1 else ()))
+        if 4 <= ky < 12:
+            scan.line(ky, *((8,) if ky == 11 else ()), set=1)
+    assembler = SliceAssembler(scan.header)
+    given = [(n, s) for n, a in enumerate(scan.made) for s in assembler.feed(a)]
+    assert [(n, s.counters["set"]) for n, s in given] == [(19, 1), (23, 0)]
+    assert given[1][1].sampled.tolist() == [1] * NY
+
+
+def test_last_flags_of_separate_calibration_are_not_those_of_the_images():
+    scan = Scan.of(acceleration=(2, 1), mode="separate")
+    for n in range(2):
+        scan.lines(range(4, 12), last=(8,), slice=n, flags=1 << 19)
+    for n in range(2):
+        scan.lines(range(0, NY, 2), last=(), slice=n)
+    assembler = SliceAssembler(scan.header)
+    assert [n for n, a in enumerate(scan.made) for _ in assembler.feed(a)] == [24]
+
+
 def test_averages_are_summed_and_divided_by_their_count():
     scan = Scan.of(limits={"average": (0, 2, 0)})
     for n in range(3):
