@@ -32,10 +32,14 @@ class Expected:
 def expect(scan: ScanFile) -> Expected:
     """Count the images to expect, from the counters of the image lines."""
     seen: set[tuple[int, ...]] = set()
+    spaces: list[int] = []
     for heads in scan.heads():
-        index = heads["idx"][flags.is_image(heads["flags"])]
+        images = heads[flags.is_image(heads["flags"])]
+        index = images["idx"]
         seen.update(zip(*(index[name].tolist() for name in POSITION_FIELDS), strict=True))
-    encoding = scan.header.encodings[0]
+        spaces = spaces or images["encoding_space_ref"][:1].tolist()
+    encodings = scan.header.encodings
+    encoding = encodings[min(next(iter(spaces), 0), len(encodings) - 1)]
     partitions = encoding.cropped(2) if encoding.is_3d else 1
     slices = sorted({key[0] for key in seen}) or [0]
     middle = (slices[len(slices) // 2], partitions // 2)
