@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from chpnet_stream.errors import MissingCalibrationError
+from chpnet_stream.scan.calibration import FEWEST_LINES
 from chpnet_stream.scan.readout import centred_ifft
 from chpnet_stream.scan.slices import Slice
 
-FEWEST_LINES = 8
 MOST_LINES = 32
 
 AT_NOISE_LEVEL = (0.25, 2.0)

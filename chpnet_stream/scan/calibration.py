@@ -23,6 +23,9 @@ RUNNING_MEAN = 32
 ENOUGH_LINES = 24
 """Neighbouring lines around the centre with which interleaved calibration may begin."""
 
+FEWEST_LINES = 8
+"""Neighbouring lines around the centre without which there are no coil maps."""
+
 Key = tuple[int, int, int, int, int]
 """Slice, contrast, phase, repetition, set."""
 

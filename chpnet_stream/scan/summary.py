@@ -11,6 +11,7 @@ import numpy as np
 from chpnet_stream.mrd import flags
 from chpnet_stream.mrd.files import ScanFile
 from chpnet_stream.mrd.header import COUNTERS, Encoding
+from chpnet_stream.scan.calibration import FEWEST_LINES
 
 
 @dataclass
@@ -235,11 +236,25 @@ def _problems(tally: _Tally, scan: ScanFile, encoding: Encoding) -> list[str]:
         found.append(f"image data with {counts} coils, expected the same number in all")
     undersampled = encoding.acceleration[0] > 1
     if undersampled and not tally.calibration_lines and encoding.calibration_mode != "interleaved":
-        found.append(
-            f"acceleration {encoding.acceleration[0]} and no calibration lines (flags 20, 21), "
-            "expected some to estimate the coil maps from"
-        )
+        middle = _through_centre(tally.image_lines, encoding)
+        if middle < FEWEST_LINES:
+            found.append(
+                f"acceleration {encoding.acceleration[0]}, no calibration lines (flags 20, 21) and "
+                f"{middle} image lines side by side at the centre, expected at least "
+                f"{FEWEST_LINES} to estimate the coil maps from"
+            )
     return found
+
+
+def _through_centre(lines: set[int], encoding: Encoding) -> int:
+    """Neighbouring lines that the k-space centre is one of: they calibrate without a flag, too."""
+    centre = encoding.limit("kspace_encoding_step_1").center
+    first = last = centre
+    while first - 1 in lines:
+        first -= 1
+    while last + 1 in lines:
+        last += 1
+    return last - first + 1 if centre in lines else 0
 
 
 def as_dict(summary: ScanSummary) -> dict[str, Any]:

@@ -74,6 +74,17 @@ def test_verdicts(tmp_path, make, says):
     assert any(says in problem for problem in found.problems)
 
 
+@pytest.mark.parametrize(("middle", "enough"), [(range(4, 12), True), (range(5, 12), False)])
+def test_a_dense_centre_calibrates_without_flags(tmp_path, middle, enough):
+    """As the reconstruction itself takes it: line 8 of 16 is the centre, 8 lines are enough."""
+    scan = Scan.of(acceleration=(4, 1))
+    scan.lines(sorted({1, 13, *middle}))
+    found = summary_of(scan, tmp_path / "scan.h5")
+    assert found.calibration_lines == 0
+    assert found.can_reconstruct is enough
+    assert any("7 image lines side by side" in p for p in found.problems) is not enough
+
+
 def test_samples_are_not_read(tmp_path):
     scan = Scan.of()
     scan.lines(range(16))
