@@ -41,6 +41,11 @@ from chpnet_stream.slice_pace import SlicePace
 
 WINDOW_PERCENTILE = 99.8
 
+WIDEN = 2.0
+"""An image so much brighter than the white of a window that the first image set widens it. A stack
+may begin in air: the middle of the head would be one white area.
+"""
+
 WARM_COILS = 8
 """Virtual coils of a dry run where the header tells of none."""
 
@@ -128,6 +133,7 @@ class Session:
         self._pace = SlicePace() if awake else None
         self.orientation = ImageOrientation(self.options.flip_rows, self.options.flip_columns)
         self._window: tuple[float, float] | None = None
+        self._of_volume = False
         self._scale: PixelScale | None = None
         self._number = 0
         self._not_asked = missing
@@ -275,11 +281,25 @@ class Session:
         Returns:
             The value of these that is shown as white; black is zero.
         """
+        self._of_volume = True
+        return self._choose_window(images)
+
+    def _choose_window(self, images: Iterable[np.ndarray]) -> float:
         tops = (float(np.percentile(np.abs(i), WINDOW_PERCENTILE)) for i in images)
         top = max(tops, default=0.0)
         white = self.options.scale * top
         self._window = (white / 2, white) if top > 0 else None
         return top
+
+    def _widen_window(self, image: np.ndarray) -> None:
+        """Set the window by an image where there is none, or the first ones were far darker."""
+        if self._window is None:
+            self._choose_window([image])
+        elif not self._of_volume:
+            most = WIDEN * self._window[1] / self.options.scale
+            beyond = np.count_nonzero(np.abs(image) > most)
+            if beyond > (1 - WINDOW_PERCENTILE / 100) * image.size:
+                self._choose_window([image])
 
     def messages(self, image: SessionImage) -> list[Any]:
         """What is sent for an image: itself, and the conventional one where that is asked for.
@@ -301,16 +321,15 @@ class Session:
     ) -> Any:
         """The image as an `ismrmrd.Image` with its header and meta.
 
-        Without `set_window` the first image of the series sets the window of all, and the scale
-        of uint16 pixels.
+        Without `set_window` the first image of the series sets the window of all (unless a later
+        one is far brighter, `WIDEN`), and the scale of uint16 pixels.
 
         Args:
             image: The image.
             last: Whether it is the last one of the scan.
             series: Another image_series_index than the options'.
         """
-        if self._window is None:
-            self.set_window([image.result.image])
+        self._widen_window(image.result.image)
         result, data = image.result, image.data
         pixels = self.options.scale * result.image
         comments = ["for research use"]

@@ -122,6 +122,23 @@ def test_without_a_volume_the_first_image_sets_the_window(small_scan: Path) -> N
     assert windows == {str(round(np.percentile(images[0].result.image, 99.8)))}
 
 
+def test_a_far_brighter_image_widens_the_window_of_a_dark_first_one(small_scan: Path) -> None:
+    """As where a sagittal stack begins beside the head."""
+    session, images = run(small_scan, scale=16)
+    bright = images[0]
+    dark, similar = (
+        replace(bright, result=replace(bright.result, image=np.float32(f) * bright.result.image))
+        for f in (0.3, 0.6)
+    )
+    made = [session.to_ismrmrd(i) for i in (dark, bright, similar, dark)]
+    white = 16 * np.percentile(bright.result.image, 99.8)
+    widths = [int(m.meta["WindowWidth"]) for m in made]
+    assert widths == pytest.approx([0.3 * white, *[white] * 3], abs=1)
+    assert len(set(widths[1:])) == 1
+    session.set_window([dark.result.image])
+    assert int(session.to_ismrmrd(bright).meta["WindowWidth"]) == widths[0]
+
+
 def test_flips_turn_pixels_and_are_told(small_scan: Path) -> None:
     session, images = run(small_scan)
     straight = session.to_ismrmrd(images[0])
