@@ -48,7 +48,11 @@ class Space:
 
 @dataclass(frozen=True)
 class Encoding:
-    """One encoding space of the header."""
+    """One encoding space of the header.
+
+    Attributes:
+        is_flattened: The matrix had several partitions, though only one is encoded.
+    """
 
     index: int
     encoded: Space
@@ -59,6 +63,7 @@ class Encoding:
     calibration_mode: str | None = None
     interleaving_dimension: str | None = None
     multiband_factor: int = 1
+    is_flattened: bool = False
 
     def limit(self, name: str) -> Limit:
         """The limit of that name; 0 to 0 with centre 0 where the header has none."""

@@ -77,6 +77,10 @@ def _simple(element: ET.Element | None) -> dict[str, str]:
     return {_local(c): (c.text or "").strip() for c in items if not len(c) and _local(c)}
 
 
+def _flat(space: Space) -> Space:
+    return Space((*space.matrix[:2], 1), space.field_of_view_mm)
+
+
 class HeaderReader:
     """Reads one header; collects notes on the way."""
 
@@ -140,6 +144,20 @@ class HeaderReader:
     def _encoding(self, index: int, element: ET.Element) -> Encoding:
         where = f"encoding {index}"
         encoded = self._space(element, "encodedSpace", where, None)
+        recon = self._space(element, "reconSpace", where, encoded)
+        limits = self._limits(_child(element, "encodingLimits"), where)
+        planes = encoded.matrix[2]
+        steps = limits.get("kspace_encoding_step_2")
+        flat = planes > 1 and steps is not None and steps.count == 1
+        if flat:
+            self.notes.append(
+                f"{where}: encodedSpace has {planes} partitions, encodingLimits one: taken as 2-D"
+            )
+            encoded, recon = _flat(encoded), _flat(recon)
+        trajectory = self._trajectory(element, where)
+        if trajectory == "cartesian":
+            for axis in (1, 2):
+                self._centre(limits, axis, encoded.matrix[axis], where)
         parallel = _child(element, "parallelImaging")
         factors = _child(parallel, "accelerationFactor")
         mode = _text(parallel, "calibrationMode")
@@ -147,9 +165,9 @@ class HeaderReader:
         return Encoding(
             index=index,
             encoded=encoded,
-            recon=self._space(element, "reconSpace", where, encoded),
-            trajectory=self._trajectory(element, where),
-            limits=self._limits(_child(element, "encodingLimits"), where),
+            recon=recon,
+            trajectory=trajectory,
+            limits=limits,
             acceleration=(
                 max(1, self._number(factors, "kspace_encoding_step_1", int, 1)),
                 max(1, self._number(factors, "kspace_encoding_step_2", int, 1)),
@@ -159,6 +177,7 @@ class HeaderReader:
             multiband_factor=self._number(
                 _child(parallel, "multiband"), "multiband_factor", int, 1
             ),
+            is_flattened=flat,
         )
 
     def _trajectory(self, element: ET.Element, where: str) -> str:
@@ -204,6 +223,19 @@ class HeaderReader:
                     self.notes.append(f"{where}: {name} states no center, taken as {center}")
             limits[name] = Limit(minimum, maximum, center)
         return limits
+
+    def _centre(self, limits: dict[str, Limit], step: int, size: int, where: str) -> None:
+        """Put the middle in the place of a center of 0 that was never filled in.
+
+        Lines from 0 to the last one can't all lie behind the k-space centre: the matrix ends there.
+        """
+        name = f"kspace_encoding_step_{step}"
+        limit = limits.get(name, Limit())
+        if limit.center or limit.minimum or not size - size // 2 < limit.count <= size:
+            return
+        middle = limit.count // 2
+        self.notes.append(f"{where}: {name} states center 0, taken as {middle}")
+        limits[name] = Limit(limit.minimum, limit.maximum, middle)
 
     def _number(self, element: ET.Element | None, name: str, kind: Any, default: Any) -> Any:
         text = _text(element, name)

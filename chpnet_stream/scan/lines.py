@@ -49,6 +49,7 @@ class Grid:
             n = self.encoding.encoded.matrix[axis]
             centre = self.encoding.limit(f"kspace_encoding_step_{step}").center
             if axis == 2 and n == 1:
+                self._check_plane(acquisition, line)
                 rows.append(0)
                 continue
             row = line + self.encoding.first_row(step)
@@ -60,6 +61,15 @@ class Grid:
                 )
             rows.append(row)
         return rows[0], rows[1]
+
+    def _check_plane(self, acquisition: Any, line: int) -> None:
+        """Refuse partitions of which the limits said that there is one."""
+        limit = self.encoding.limit("kspace_encoding_step_2")
+        if self.encoding.is_flattened and line != limit.minimum:
+            raise InconsistentScanError(
+                f"acquisition {acquisition.scan_counter}: kspace_encode_step_2 = {line}, but "
+                f"encodingLimits has {limit.minimum} alone; write the true limits into the header"
+            )
 
 
 class Lines:

@@ -17,7 +17,8 @@ def expected_of(scan, path):
 
 def test_partitions_are_those_of_the_encoding_that_has_the_images(tmp_path):
     """A calibration scan of a slab of 4, then 2-D slices, in encoding spaces 0 and 1."""
-    xml = header_xml(encodings=2).replace("<z>1</z></matrixSize>", "<z>4</z></matrixSize>", 2)
+    xml = header_xml(encodings=2, limits={"kspace_encoding_step_2": (0, 3, 2)})
+    xml = xml.replace("<z>1</z></matrixSize>", "<z>4</z></matrixSize>", 2)
     scan = Scan(ScanHeader.from_xml(xml), random_kspace((3, 1, 16, 64), 32))
     assert [e.is_3d for e in scan.header.encodings] == [True, False]
     scan.lines(range(16), last=(20,), flags=1 << 19)

@@ -94,6 +94,37 @@ def test_missing_centre_is_taken_as_the_middle_and_noted():
     assert any("states no center" in note for note in header.notes)
 
 
+def test_one_partition_of_several_is_a_2d_scan():
+    """Pulseq scans of Siemens scanners have two partitions in the matrix, and measure one."""
+    xml = header_xml(ny=16).replace("<z>1</z></matrixSize>", "<z>2</z></matrixSize>")
+    header = ScanHeader.from_xml(xml)
+    (encoding,) = header.encodings
+    assert encoding.encoded.matrix == (64, 16, 1)
+    assert encoding.recon.matrix == (32, 16, 1)
+    assert encoding.recon.field_of_view_mm == (32.0, 16.0, 5.0)
+    assert encoding.is_flattened
+    assert not encoding.is_3d
+    assert header.notes == (
+        "encoding 0: encodedSpace has 2 partitions, encodingLimits one: taken as 2-D",
+    )
+    assert not read(nz=2).encodings[0].is_flattened
+
+
+@pytest.mark.parametrize(
+    ("ny", "maximum", "centre"),
+    [(16, 15, 8), (16, 8, 4), (16, 7, 0), (17, 16, 8), (17, 9, 5), (17, 8, 0), (16, 16, 0)],
+)
+def test_a_centre_of_0_is_believed_where_the_lines_fit_behind_it(ny, maximum, centre):
+    header = read(ny=ny, limits={"kspace_encoding_step_1": (0, maximum, 0)})
+    assert header.encodings[0].limit("kspace_encoding_step_1") == Limit(0, maximum, centre)
+    assert any("states center 0" in note for note in header.notes) == (centre > 0)
+
+
+def test_partitions_whose_centre_was_never_filled_in():
+    header = read(nz=64, limits={"kspace_encoding_step_2": (0, 63, 0)})
+    assert header.encodings[0].limit("kspace_encoding_step_2") == Limit(0, 63, 32)
+
+
 @pytest.mark.parametrize(
     ("xml", "says"),
     [

@@ -269,6 +269,19 @@ def test_three_dimensions_with_partitions_missing():
     assert [s.missing_lines for s in slices] == [16] * 4
 
 
+def test_a_2d_scan_whose_matrix_has_two_partitions_gives_one_image():
+    """As a Fourier transform of one partition among two would give the same image twice."""
+    scan = Scan.of()
+    xml = scan.header.xml.replace(b"<z>1</z></matrixSize>", b"<z>2</z></matrixSize>")
+    scan.header = ScanHeader.from_xml(xml)
+    scan.lines(range(NY))
+    (made,) = assemble(scan)
+    close(made.kspace, expected(scan, range(NY)))
+    scan.line(0, kspace_encode_step_2=1, slice=1)
+    with pytest.raises(InconsistentScanError, match=r"step_2 = 1, but .* has 0 alone"):
+        assemble(scan)
+
+
 def test_what_is_no_image_data_is_counted_and_left_out():
     scan = Scan.of()
     for flag in (19, 23, 24, 26, 27, 28, 29, 30, 31):
