@@ -204,6 +204,20 @@ def test_noise_of_another_measurement(tmp_path: Path, server: MrdServer, config:
         assert image.meta["ChpnetNoiseLevel"] == "noise scan of measurement noise-1"
 
 
+def test_a_noise_measurement_may_be_named_by_its_number_alone(
+    tmp_path: Path, server: MrdServer
+) -> None:
+    """Siemens scans are called patient_study_number; older conversions refer to the number."""
+    path = with_measurement(simulated(tmp_path), "4_17_66056")
+    ask(server, CG, *scan_items(path), Close())
+    for own, level in (("4_17_66060", "noise scan of measurement 66056"), ("5_1_7", "estimated")):
+        (tmp_path / own).mkdir()
+        path = with_measurement(simulated(tmp_path / own), own, "66056")
+        header, *items = scan_items(path, lambda item: not is_noise(item))
+        answer = ask(server, CG, header, *items, Close())
+        assert [i.meta["ChpnetNoiseLevel"] for i in answer.images] == [level] * 2
+
+
 def test_noise_that_is_not_known_is_missed_in_words(tmp_path: Path, server: MrdServer) -> None:
     path = with_measurement(simulated(tmp_path), "scan-2", "noise-9")
     header, *items = scan_items(path, lambda item: not is_noise(item))

@@ -52,6 +52,20 @@ def reply(query: str) -> str:
     return f"unknown query '{query}', there is: gadgetron::version"
 
 
+def in_full(dependency: str, own: str) -> str:
+    """The measurementID of a dependency, of which a header may have the last part alone.
+
+    Measurements of Siemens scanners are called `patient_study_number`, and some converters
+    write the number of the noise alone (Gadgetron's NoiseAdjustGadget completes it, too).
+
+    Args:
+        dependency: As the header has it.
+        own: measurementID of the scan itself.
+    """
+    before, mark, _ = own.rpartition("_")
+    return before + mark + dependency if mark and "_" not in dependency else dependency
+
+
 def is_json(text: str) -> bool:
     """Whether a TEXT may be parameters."""
     return text.lstrip().startswith("{")
@@ -160,9 +174,11 @@ class MrdScan(Scan):
 
     def known_noise(self) -> tuple[str, NoiseScan | None]:
         """Noise that the header refers to, and where it is from; None where it is not known."""
-        names = [m for kind, m in self.connection.header.dependencies if kind.lower() == NOISE]
+        header = self.connection.header
+        names = [m for kind, m in header.dependencies if kind.lower() == NOISE]
+        own = header.measurement.get("measurementID", "")
         for measurement in names:
-            found = self.noise.get(measurement)
+            found = self.noise.get(measurement) or self.noise.get(in_full(measurement, own))
             if found is not None:
                 return f"measurement {measurement}", found
         if self._spare_noise is not None:
