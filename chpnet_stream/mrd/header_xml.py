@@ -104,17 +104,17 @@ class HeaderReader:
         position = _text(measurement, "patientPosition")
         if measurement is not None and position is None:
             self.notes.append("no patientPosition in measurementInformation: left unknown")
-        bandwidth = self._number(system, "relativeReceiverNoiseBandwidth", float, None)
+        bandwidth = self._told(system, "relativeReceiverNoiseBandwidth", float, None)
         if bandwidth is not None and not 0 < bandwidth <= 10:
             self.notes.append(f"relativeReceiverNoiseBandwidth {bandwidth}: taken as 0.793")
             bandwidth = None
         return ScanHeader(
             xml=self.xml,
             encodings=encodings,
-            version=self._number(root, "version", int, None),
-            h1_frequency_hz=self._number(conditions, "H1resonanceFrequency_Hz", int, None),
-            receiver_channels=self._number(system, "receiverChannels", int, None),
-            field_strength_t=self._number(system, "systemFieldStrength_T", float, None),
+            version=self._told(root, "version", int, None),
+            h1_frequency_hz=self._told(conditions, "H1resonanceFrequency_Hz", int, None),
+            receiver_channels=self._told(system, "receiverChannels", int, None),
+            field_strength_t=self._told(system, "systemFieldStrength_T", float, None),
             noise_bandwidth=DEFAULT_NOISE_BANDWIDTH if bandwidth is None else bandwidth,
             te_ms=self._numbers(sequence, "TE"),
             tr_ms=self._numbers(sequence, "TR"),
@@ -126,7 +126,7 @@ class HeaderReader:
             system=_simple(system),
             study=_simple(_child(root, "studyInformation")),
             coil_names=tuple(
-                (self._number(c, "coilNumber", int, i), _text(c, "coilName") or "")
+                (self._told(c, "coilNumber", int, i), _text(c, "coilName") or "")
                 for i, c in enumerate(_children(system, "coilLabel"))
             ),
             dependencies=tuple(
@@ -247,6 +247,14 @@ class HeaderReader:
                 f"the header says {name} = '{text[:40]}', expected a number; fix the header"
             )
         return kind(value)
+
+    def _told(self, element: ET.Element | None, name: str, kind: Any, default: Any) -> Any:
+        """A number that images can be made without: where it is none, that is noted."""
+        try:
+            return self._number(element, name, kind, default)
+        except HeaderError:
+            self.notes.append(f"{name} is no number: left out")
+            return default
 
     def _numbers(self, element: ET.Element | None, name: str) -> tuple[float, ...]:
         values = []

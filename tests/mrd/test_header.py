@@ -87,6 +87,25 @@ def test_a_valid_header_goes_to_the_package_unchanged():
     assert pickle.loads(pickle.dumps(header)).encodings == header.encodings  # noqa: S301
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["receiverChannels", "systemFieldStrength_T", "relativeReceiverNoiseBandwidth"],
+)
+def test_numbers_that_no_image_needs_may_be_none(name):
+    """NaN is what XSLT makes of a value that is not there."""
+    system = f"<acquisitionSystemInformation><{name}>NaN</{name}></acquisitionSystemInformation>"
+    xml = header_xml().replace("<experimentalConditions>", f"{system}<experimentalConditions>")
+    header = ScanHeader.from_xml(xml.replace(">63500000<", ">unknown<"))
+    assert header.problems() == []
+    assert (header.receiver_channels, header.field_strength_t) == (None, None)
+    assert header.noise_bandwidth == 0.793
+    assert header.h1_frequency_hz is None
+    assert set(header.notes) == {
+        f"{name} is no number: left out",
+        "H1resonanceFrequency_Hz is no number: left out",
+    }
+
+
 def test_missing_centre_is_taken_as_the_middle_and_noted():
     xml = header_xml(ny=16).replace("<center>8</center>", "")
     header = ScanHeader.from_xml(xml)
