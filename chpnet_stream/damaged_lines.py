@@ -8,7 +8,11 @@ Nothing here is learned. Three things hold for measured lines whatever the objec
 - Where lines are measured without a gap, coils make each line follow from the two beside it
   (`line_prediction.py`). A line at a wrong place, of another phase, or with a spike does not.
 
-Lines with a gap beside them can't be told by the last of these, and neither can what is smaller
+And whatever the object, most of its signal is near the centre of k-space. Where it is far from the
+line that the header calls the centre, the header is wrong: of partial Fourier the wrong side would
+be filled in.
+
+Lines with a gap beside them can't be told by their neighbours, and neither can what is smaller
 than the noise. `docs/quality-gate.md` shows what is found and what is not.
 """
 
@@ -35,6 +39,15 @@ LIMIT = 1.5
 it was tried on (`docs/quality-gate.md`) set nothing.
 """
 
+FAR = 16
+"""A centre is wrong where it is further off than 1/16 of the lines (and than 8 of them)."""
+
+NEAR = 2
+"""Lines on either side of the centre that are compared with the strongest one."""
+
+STRONGER = 10.0, 20.0
+"""Energy of the strongest line, at least, in units of those at the centre, and of the median."""
+
 NAMED = 5
 """Lines that a text names at most."""
 
@@ -49,12 +62,17 @@ class DamagedLines:
         miss: How far the line that misses its prediction most is from it, in units of what noise
             and model errors explain; zero where nothing could be predicted.
         worst: That line.
+        strongest: A line far from the centre of k-space that is far stronger than those there;
+            -1 where there is none.
+        centre: The line that should be the strongest.
     """
 
     empty: tuple[int, ...] = ()
     copies: tuple[tuple[int, int], ...] = ()
     miss: float = 0.0
     worst: int = -1
+    strongest: int = -1
+    centre: int = 0
 
     @property
     def mark(self) -> str:
@@ -73,6 +91,12 @@ class DamagedLines:
                 f"line ky {self.worst} is {self.miss:.3g} times as far from what the lines beside "
                 f"it predict as noise and model errors explain, usual is up to {LIMIT:.3g}: lines "
                 "exchanged, spikes, jumps of phase, or motion"
+            )
+        if self.strongest >= 0:
+            found.append(
+                f"the strongest line is ky {self.strongest}, {abs(self.strongest - self.centre)} "
+                f"lines from ky {self.centre}, where the header has the centre of k-space: a wrong "
+                "center in encodingLimits, or lines exchanged"
             )
         return "; ".join(found)
 
@@ -99,7 +123,7 @@ def damaged_lines(
         sampled: How often each line was measured, `ky` in natural order; zero where not.
         noise: Variance that the noise of a line measured once has in each of these values.
         noise_known: The noise level is from a noise scan or an estimate; else only the prediction
-            is looked at.
+            and the centre are looked at.
         energies: Of every line, `ky` in natural order, where they are known already.
         prediction: Of the same lines, made while the slice was measured. Where it is not of the
             lines as they are now, it is made anew.
@@ -113,18 +137,32 @@ def damaged_lines(
     coils, width, count = data.shape
     empty: tuple[int, ...] = ()
     copies: tuple[tuple[int, int], ...] = ()
+    places = (np.arange(count) - count // 2) % count
+    if energies is None:
+        energies = torch.view_as_real(data).square().sum(dim=(0, 1, 3)).cpu().numpy()[places]
+    energy = energies[rows].astype(np.float64)
+    strongest = _strongest_elsewhere(energy, rows, count)
     if noise_known:
-        places = (np.arange(count) - count // 2) % count
-        if energies is None:
-            energies = torch.view_as_real(data).square().sum(dim=(0, 1, 3)).cpu().numpy()[places]
-        energy = energies[rows].astype(np.float64)
         usual = np.minimum(coils * width * noise / sampled[rows], np.median(energy))
         empty = tuple(int(k) for k in rows[energy < EMPTY * usual])
         pairs = _copies(data, places[rows], energy)
         copies = tuple((int(rows[a]), int(rows[b])) for a, b in pairs)
     if prediction is None or not prediction.holds_for(sampled, noise):
         prediction = predict_lines(data, sampled, noise)
-    return DamagedLines(empty, copies, prediction.miss, prediction.worst)
+    miss, worst = prediction.miss, prediction.worst
+    return DamagedLines(empty, copies, miss, worst, strongest, count // 2)
+
+
+def _strongest_elsewhere(energy: np.ndarray, rows: np.ndarray, count: int) -> int:
+    """The strongest line, if it is clearly not at the centre of k-space; else -1."""
+    centre = count // 2
+    near = energy[np.abs(rows - centre) <= NEAR]
+    strongest = int(energy.argmax())
+    far = abs(int(rows[strongest]) - centre) > max(8, count // FAR)
+    if not far or not len(near):
+        return -1
+    clearly = energy[strongest] > max(STRONGER[0] * near.max(), STRONGER[1] * np.median(energy))
+    return int(rows[strongest]) if clearly else -1
 
 
 def _copies(data: Tensor, places: np.ndarray, energy: np.ndarray) -> list[tuple[int, int]]:

@@ -153,6 +153,28 @@ def test_noise_alone_is_no_damage() -> None:
     assert 0.8 < worst < 0.85 * LIMIT
 
 
+@pytest.mark.parametrize("lines", [64, 65])
+@pytest.mark.parametrize(("shift", "told"), [(0, -1), (8, -1), (9, 9), (-9, -9)])
+def test_a_centre_of_k_space_that_is_elsewhere(lines: int, shift: int, told: int) -> None:
+    """Amplitude 1 / (1 + distance from the true centre), as of an object with edges."""
+    centre = lines // 2
+    amplitude = 1 / (1 + np.abs(np.arange(lines) - centre - shift))
+    data = torch.from_numpy(np.fft.ifftshift(amplitude).astype(np.complex64)).expand(2, 16, -1)
+    found = damaged_lines(data, np.ones(lines, np.int32), noise=0.0, noise_known=False)
+    assert found.strongest == (centre + told if shift and told == shift else -1)
+    assert ("wrong center in encodingLimits" in found.mark) == (found.strongest >= 0)
+
+
+def test_a_wrong_centre_in_the_header_is_told(tmp_path: Path) -> None:
+    """All lines 12 rows from where they belong, as with a centre of 20 in place of 32."""
+
+    def spoil(kspace, lines, rng):
+        kspace[:] = np.roll(kspace, 12, axis=1)
+
+    path = simulated(tmp_path, coils=8, acceleration=1, slices=1)
+    assert "the strongest line is ky 44, 12 lines from ky 32" in damaged(path, spoil)
+
+
 def test_lines_that_are_no_numbers_are_told_of() -> None:
     noise = torch.randn(8, 48, 64, dtype=torch.complex64)
     noise[3, 7, 11] = torch.nan
