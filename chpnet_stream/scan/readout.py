@@ -113,8 +113,9 @@ class ReadoutGrid:
         n = self.encoded
         if samples == self.size and centre == samples // 2 and samples < n:
             n = self.size
-        elif centre == 0 and samples in (n, self.size):
-            # A whole readout can't begin at the k-space centre: the field was never filled in.
+        elif not 0 < centre < samples and samples in (n, self.size):
+            # A whole readout can't begin at the k-space centre, or miss it: the field was never
+            # filled in, or left alone when the oversampling was removed.
             n, centre = samples, samples // 2
         elif reverse and samples == n and centre == samples - 1 - samples // 2:
             centre = samples // 2  # it was counted in the order of acquisition

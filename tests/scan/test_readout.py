@@ -92,10 +92,12 @@ def test_discarded_samples_do_not_count(reverse):
     assert echo == (5, 30)
 
 
-def test_readouts_that_came_cropped_are_taken_as_they_are():
+@pytest.mark.parametrize("centre", [16, 0, 32])
+def test_readouts_that_came_cropped_are_taken_as_they_are(centre):
+    """Whoever cropped them may have left center_sample at 32 of 64."""
     scan = Scan.of()
     data = cropped(scan.kspace[:, 0, 3], 32).astype(np.complex64)
-    samples, echo = GRID.place(scan.line(3, data=data))
+    samples, echo = GRID.place(scan.line(3, data=data, center_sample=centre))
     np.testing.assert_array_equal(samples, data)
     assert echo == (0, 32)
 
