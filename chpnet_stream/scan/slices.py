@@ -125,6 +125,7 @@ class _Open:
     echo: tuple[int, int] = (2**31, 0)
     received_at: float = 0.0
     edges: int = 0
+    lines: int = 0
     gridded: tuple[SparseLines, int, Lines] | None = None
 
 
@@ -135,7 +136,8 @@ class SliceAssembler:
     the same lines, where all are there), with the last-in-repetition or last-in-measurement flag of
     the scan, when its counters move on (another repetition of the same slice begins, or, in scans
     without last-in-slice flags, another slice begins and all expected lines are there), and at the
-    end of the scan. With averages, flags count in the last average.
+    end of the scan. With averages, flags count in the last average. Where lines are missing at a
+    last-in-slice flag, a line of another slice is waited for: all of an echo train may have it.
 
     Noise (flag 19) and the kinds that are no image data are counted in `counts`, not used.
 
@@ -178,6 +180,8 @@ class SliceAssembler:
         self._grid: Grid | None = None
         self._store: CalibrationStore | None = None
         self._open: OrderedDict[Key, _Open] = OrderedDict()
+        self._ending: dict[Key, int] = {}
+        self._flags_end = False
         self._cut_off: dict[Key, None] = {}
         self._held: dict[tuple[int, ...], list[tuple[_Open, int]]] = {}
         self._slice_flags = False
@@ -232,7 +236,8 @@ class SliceAssembler:
         if not image and store.maps_only:
             store.add_separate(key[0], row, samples)
             return self._after(acquisition, mask)
-        done = [] if key in self._open else self._moved_on(key)
+        done = self._ended(key)
+        done += [] if key in self._open else self._moved_on(key)
         slot = self._slot(key, grid)
         self._newest, self._newest_calibrates = slot, calibration
         if image:
@@ -285,7 +290,8 @@ class SliceAssembler:
 
     def flush(self) -> list[Slice]:
         """Everything that is still open, oldest first: call it at the end of the scan."""
-        done = [s for key in list(self._open) for s in self._close(key, flagged=False)]
+        ended = set(self._ending)
+        done = [s for key in list(self._open) for s in self._close(key, flagged=key in ended)]
         for group in list(self._held):
             done += self._release(group)
         return done
@@ -387,6 +393,7 @@ class SliceAssembler:
         slot.stamps = (min(slot.stamps[0], stamp), max(slot.stamps[1], stamp))
         if image:
             slot.echo = (min(slot.echo[0], echo[0]), max(slot.echo[1], echo[1]))
+        slot.lines += 1
         slot.average = max(slot.average, int(acquisition.idx.average))
         slot.received_at = time.monotonic() if received_at is None else received_at
         slot.edges |= int(acquisition.flags) & (flags.IMAGE_EDGES | flags.LAST_IN_MEASUREMENT)
@@ -403,6 +410,8 @@ class SliceAssembler:
         if slot is not None and slot.has_image:  # not of separate calibration
             self._slice_flags |= bool(mask & flags.LAST_IN_SLICE)
         if not mask & (flags.LAST_IN_SLICE | flags.LAST_IN_REPETITION | flags.LAST_IN_MEASUREMENT):
+            if ended in self._ending and self._is_whole(ended):
+                return self._close(ended, flagged=True)
             return []
         if mask & flags.LAST_IN_MEASUREMENT:
             last = [s for key in list(self._open) for s in self._close(key, flagged=True)]
@@ -422,9 +431,32 @@ class SliceAssembler:
         done: list[Slice] = []
         for key in keys:
             slot = self._open[key]
-            if slot.has_image and self._has_all_partitions(slot, mask):
+            if not slot.has_image or not self._has_all_partitions(slot, mask):
+                continue
+            if mask & flags.LAST_IN_REPETITION or self._is_whole(key):
                 done += self._close(key, flagged=True)
+            else:
+                self._ending.setdefault(key, slot.lines)
         return done
+
+    def _is_whole(self, key: Key) -> bool:
+        """Whether a slice with a last flag has its lines: between the first and the last of them.
+
+        Where some were missing at an earlier flag, all of the limits must be there.
+        """
+        if self._flags_end:
+            return True
+        slot, first = self._open[key], key not in self._ending
+        return not missing_lines(slot.image, slot.calibration, self._known_grid().encoding, first)
+
+    def _ended(self, key: Key) -> list[Slice]:
+        """Close slices with a last flag and missing lines, now that a line of `key` comes.
+
+        Where none came behind the flag, it is believed from now on.
+        """
+        over = [ending for ending in self._ending if ending != key]
+        self._flags_end |= any(self._ending[e] == self._open[e].lines for e in over)
+        return [s for ending in over for s in self._close(ending, flagged=True)]
 
     def _alike(self, ended: Key, slot: _Open) -> list[Key]:
         """A slice that has its last flag, and its contrasts, phases and sets with the same lines.
@@ -497,6 +529,7 @@ class SliceAssembler:
 
     def _close(self, key: Key, flagged: bool) -> list[Slice]:
         slot = self._open.pop(key)
+        self._ending.pop(key, None)
         if slot is self._newest:
             self._newest = None
         self._usual_calibration = slot.calibration.added

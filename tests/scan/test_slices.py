@@ -95,6 +95,34 @@ def test_the_last_echo_may_have_the_last_flag_for_all():
         assert all(s.complete for s in made)
 
 
+@pytest.mark.parametrize("flagged", [range(4), range(1)])
+def test_a_whole_echo_train_may_have_the_last_flag(flagged):
+    """Trains of 4 lines, of 2 slices in turn; all lines of the last train have it, or its first."""
+    scan = Scan.of(limits={"slice": (0, 1, 0)})
+    for train in range(4):
+        for n in range(2):
+            for echo in range(4):
+                last = (8,) if train == 3 and echo in flagged else ()
+                scan.line(train + 4 * echo, *last, slice=n, scale=n + 1)
+    assembler = SliceAssembler(scan.header)
+    given = [(at, s) for at, a in enumerate(scan.made) for s in assembler.feed(a)]
+    assert [(at, s.counters["slice"]) for at, s in given] == [(27, 0), (31, 1)]
+    for n, (_, made) in enumerate(given):
+        assert made.complete
+        close(made.kspace, (n + 1) * expected(scan, range(NY)))
+
+
+def test_a_slice_with_a_lost_line_waits_for_the_next_line_only():
+    scan = Scan.of(limits={"slice": (0, 1, 0)})
+    scan.lines([ky for ky in range(NY) if ky != 5])
+    scan.lines(range(NY), slice=1)
+    scan.lines([ky for ky in range(NY) if ky != 5], repetition=1)
+    assembler = SliceAssembler(scan.header)
+    given = [(at, s) for at, a in enumerate(scan.made) for s in assembler.feed(a)]
+    # Nothing came behind the first flag: the next ones are believed.
+    assert [(at, s.missing_lines) for at, s in given] == [(15, 1), (30, 0), (45, 1)]
+
+
 def test_a_last_flag_is_not_that_of_a_set_with_other_lines():
     """The reference lines of an inversion recovery are fewer, and end before the others."""
     scan = Scan.of(limits={"set": (0, 1, 0)})
