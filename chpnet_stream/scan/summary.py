@@ -234,21 +234,19 @@ def _problems(tally: _Tally, scan: ScanFile, encoding: Encoding) -> list[str]:
     if len(tally.coils) > 1:
         counts = ", ".join(str(c) for c in sorted(tally.coils))
         found.append(f"image data with {counts} coils, expected the same number in all")
-    undersampled = encoding.acceleration[0] > 1
-    if undersampled and not tally.calibration_lines and encoding.calibration_mode != "interleaved":
-        middle = _through_centre(tally.image_lines, encoding)
-        if middle < FEWEST_LINES:
+    flagged = tally.calibration_lines or encoding.calibration_mode == "interleaved"
+    if tally.image_lines and not flagged:
+        centre = _central_run(tally.image_lines, encoding.limit("kspace_encoding_step_1").center)
+        if centre < FEWEST_LINES:
             found.append(
-                f"acceleration {encoding.acceleration[0]}, no calibration lines (flags 20, 21) and "
-                f"{middle} image lines side by side at the centre, expected at least "
-                f"{FEWEST_LINES} to estimate the coil maps from"
+                f"no calibration lines (flags 20, 21), and {centre} lines side by side at the "
+                f"k-space centre, expected at least {FEWEST_LINES} to estimate the coil maps from"
             )
     return found
 
 
-def _through_centre(lines: set[int], encoding: Encoding) -> int:
-    """Neighbouring lines that the k-space centre is one of: they calibrate without a flag, too."""
-    centre = encoding.limit("kspace_encoding_step_1").center
+def _central_run(lines: set[int], centre: int) -> int:
+    """Lines around the k-space centre without a gap."""
     first = last = centre
     while first - 1 in lines:
         first -= 1

@@ -64,6 +64,7 @@ def test_partial_fourier_and_asymmetric_echo(tmp_path):
         (lambda scan: [scan.line(0), scan.line(1, encoding_space_ref=1)], "spaces 0, 1"),
         (lambda scan: [scan.line(0), scan.line(1, data=scan.kspace[:2, 0, 1])], "2, 3 coils"),
         (lambda scan: scan.lines(range(0, 16, 2)), "no calibration lines"),
+        (lambda scan: scan.lines([0, 2, *range(4, 11), 12, 14]), "and 7 lines side by side"),
     ],
 )
 def test_verdicts(tmp_path, make, says):
@@ -74,15 +75,19 @@ def test_verdicts(tmp_path, make, says):
     assert any(says in problem for problem in found.problems)
 
 
-@pytest.mark.parametrize(("middle", "enough"), [(range(4, 12), True), (range(5, 12), False)])
-def test_a_dense_centre_calibrates_without_flags(tmp_path, middle, enough):
-    """As the reconstruction itself takes it: line 8 of 16 is the centre, 8 lines are enough."""
-    scan = Scan.of(acceleration=(4, 1))
-    scan.lines(sorted({1, 13, *middle}))
+@pytest.mark.parametrize("stated", [1, 2])
+def test_a_full_centre_needs_no_flags(stated, tmp_path):
+    scan = Scan.of(acceleration=(stated, 1))
+    scan.lines([0, 2, *range(4, 12), 12, 14])
+    assert summary_of(scan, tmp_path / "scan.h5").can_reconstruct
+
+
+def test_undersampling_that_the_header_does_not_tell_needs_calibration_too(tmp_path):
+    scan = Scan.of()
+    scan.lines(range(0, 16, 2))
     found = summary_of(scan, tmp_path / "scan.h5")
-    assert found.calibration_lines == 0
-    assert found.can_reconstruct is enough
-    assert any("7 image lines side by side" in p for p in found.problems) is not enough
+    (problem,) = found.problems
+    assert "no calibration lines (flags 20, 21), and 1 lines side by side" in problem
 
 
 def test_samples_are_not_read(tmp_path):
