@@ -50,7 +50,8 @@ class Scan:
         defaults: Properties that hold where the configuration doesn't say otherwise.
         name: Who it is, for the log.
         patience: Seconds within which the header must have come; 0 for any time.
-        ready: Called on the working thread when libraries and model are loaded.
+        ready: Called when libraries and model are loaded, or can't be; by any thread, and again
+            where the scan fails.
         observers: Who is told of what happens.
         turn: Held while there is work to do; by default nobody has to wait.
     """
@@ -98,6 +99,7 @@ class Scan:
             )
         except Exception as error:
             text, words = tell(error), self._done()
+            self._loaded()
             self.connection.fail(text)
             outcome: Outcome = "peer gone" if isinstance(error, PeerGoneError) else "failed"
             fields = self._fields(outcome)
@@ -136,10 +138,15 @@ class Scan:
         self.begun = True
 
     def _prepare(self, options: ReconstructionOptions) -> Handler:
-        handler = self._handler(options)
+        try:
+            return self._handler(options)
+        finally:
+            self._loaded()
+
+    def _loaded(self) -> None:
+        """Nothing more is loaded: told before the peer is told of a failure, and may go."""
         if self.ready is not None:
             self.ready()
-        return handler
 
     def _handler(self, options: ReconstructionOptions) -> Handler:
         """The handler of the scan; imports torch and loads the model."""

@@ -30,11 +30,19 @@ class Watch:
         import subprocess
 
         self._process: subprocess.Popen[bytes] | None = None
-        if hasattr(select, "POLLRDHUP"):
-            words = [sys.executable, "-I", "-S", __file__, str(descriptor), str(os.getpid())]
+        if not hasattr(select, "POLLRDHUP"):
+            return
+        import fcntl
+
+        # Gadgetron closes standard input, and the socket takes its number, 0. There is our pipe.
+        theirs = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+        try:
+            words = [sys.executable, "-I", "-S", __file__, str(theirs), str(os.getpid())]
             self._process = subprocess.Popen(  # noqa: S603 - this file, by this interpreter
-                words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, pass_fds=[descriptor]
+                words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, pass_fds=[theirs]
             )
+        finally:
+            os.close(theirs)
 
     def stop(self) -> None:
         """No more watching: from here on the gadget notices by itself."""

@@ -20,14 +20,14 @@ print("done", flush=True)
 """
 
 
-def holding(theirs: socket.socket, *words: str) -> subprocess.Popen:
+def holding(theirs: socket.socket, *words: str, as_stdin: bool = False) -> subprocess.Popen:
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLDING, str(theirs.fileno()), *words],
-        stdin=subprocess.DEVNULL,
+        [sys.executable, "-c", HOLDING, "0" if as_stdin else str(theirs.fileno()), *words],
+        stdin=theirs if as_stdin else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        pass_fds=[theirs.fileno()],
+        pass_fds=[] if as_stdin else [theirs.fileno()],
     )
     theirs.close()
     assert process.stdout.readline() == "holding\n"
@@ -43,9 +43,11 @@ def ends():
         yield ours, theirs
 
 
-def test_a_gadget_that_can_not_look_is_ended_when_its_peer_goes(ends) -> None:
+@pytest.mark.parametrize("as_stdin", [False, True], ids=["any number", "number 0"])
+def test_a_gadget_that_can_not_look_is_ended_when_its_peer_goes(ends, as_stdin: bool) -> None:
+    """Gadgetron starts gadgets without standard input, whose number the socket has then."""
     ours, theirs = ends
-    process = holding(theirs, "watched", "120")
+    process = holding(theirs, "watched", "120", as_stdin=as_stdin)
     ours.sendall(b"what came before it went")  # unread data hide nothing
     died = time.monotonic()
     ours.close()
@@ -56,17 +58,19 @@ def test_a_gadget_that_can_not_look_is_ended_when_its_peer_goes(ends) -> None:
     assert time.monotonic() - died < 60  # of 120
 
 
-def test_a_peer_that_is_there_disturbs_nobody(ends) -> None:
+@pytest.mark.parametrize("as_stdin", [False, True], ids=["any number", "number 0"])
+def test_a_peer_that_is_there_disturbs_nobody(ends, as_stdin: bool) -> None:
     ours, theirs = ends
-    process = holding(theirs, "watched", "1")
+    process = holding(theirs, "watched", "1", as_stdin=as_stdin)
     ours.sendall(b"data")
     out, log = process.communicate(timeout=60)
     assert (process.returncode, out, log) == (0, "done\n", "")
 
 
-def test_after_the_loading_nobody_watches_any_more(ends) -> None:
+@pytest.mark.parametrize("as_stdin", [False, True], ids=["any number", "number 0"])
+def test_after_the_loading_nobody_watches_any_more(ends, as_stdin: bool) -> None:
     ours, theirs = ends
-    process = holding(theirs, "stopped", "2")
+    process = holding(theirs, "stopped", "2", as_stdin=as_stdin)
     ours.close()
     out, log = process.communicate(timeout=60)
     assert (process.returncode, out, log) == (0, "done\n", "")
