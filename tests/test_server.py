@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import ismrmrd
+import numpy as np
 import pytest
 
 from chpnet_stream.errors import ConfigurationError
@@ -102,6 +104,17 @@ def test_failing_scans_leave_the_server_alone(
     assert len(lines) >= 4
     assert sum("failed after" in line for line in lines) >= 3
     assert sum("done, 2 images in" in line for line in lines) == 1
+
+
+def test_who_is_refused_at_the_header_may_send_on(server: GadgetServer) -> None:
+    """To close a connection that has unread data takes back what was said last."""
+    large = ismrmrd.Acquisition.from_array(np.zeros((64, 4096), np.complex64))
+    spiral = greeting(header_xml(trajectory="spiral").encode())
+    with connect(server) as sock:
+        sock.sendall(spiral + raw(*[large] * 20, Close()))  # 40 MB: more than sockets hold
+        answer = exchange(sock, b"")
+    assert "spiral" in answer.errors[0]
+    assert isinstance(answer.messages[-1], Close)
 
 
 def test_peers_that_say_nothing_are_sent_away(small_scan: Path) -> None:

@@ -105,6 +105,9 @@ class Scan:
             fields = self._fields(outcome)
             logger.error("%s: failed after %s: %s", self.name, words, text, extra=fields)
             self.watch.end(outcome, words, text, type(error).__name__)
+            connection = self.connection
+            if not (outcome == "peer gone" or connection.closed_by_peer or connection.one_way):
+                connection.drain()  # who was refused at the header may have sent half a scan
             raise
         else:
             words = self._done()

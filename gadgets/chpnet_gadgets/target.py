@@ -6,12 +6,17 @@ gadgetron package itself, and torch is loaded while acquisitions are read.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import struct
 import sys
 import threading
+import time
 from typing import Any
+
+DRAIN_SECONDS = 5.0
+"""How long a peer that was told of a broken installation may go on sending."""
 
 logger = logging.getLogger("chpnet_gadgets")
 
@@ -54,12 +59,21 @@ def serve(connection: Any, kind: str) -> None:
 
 
 def _last_words(sock: Any, text: str) -> None:
-    """ERROR and CLOSE without any help, for an installation that is broken."""
-    raw = text.encode("utf-8")
+    """ERROR and CLOSE without any help, for an installation that is broken.
+
+    What the peer still sends is taken for a while: to leave it unread would take back the words.
+    """
+    raw = text.encode("utf-8", "replace")
     try:
         sock.sendall(struct.pack("<HQ", 8, len(raw)) + raw + struct.pack("<H", 4))
     except OSError as error:
         logger.error("the peer can't be told (%s): %s", error, text)
+        return
+    end = time.monotonic() + DRAIN_SECONDS
+    with contextlib.suppress(OSError):
+        sock.settimeout(DRAIN_SECONDS)
+        while time.monotonic() < end and sock.recv(2**16):
+            pass
 
 
 def _leave_at_once() -> None:

@@ -43,7 +43,6 @@ def watched(data: bytes, **defaults: str) -> tuple[list[Any], Any]:
 
     with SocketPair(serve) as pair:
         answer = exchange(pair.socket, data)
-        pair.thread.join()
     assert observers.flush()
     return recorder.events, answer
 

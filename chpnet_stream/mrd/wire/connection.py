@@ -302,10 +302,13 @@ class Connection:
         """
         timer = threading.Timer(seconds, self.hang_up)
         timer.daemon = True
-        timer.start()
+        try:
+            timer.start()
+        except RuntimeError:  # no thread that would end it
+            return
         scrap = memoryview(bytearray(2**16))
         try:
-            with contextlib.suppress(PeerGoneError):
+            with contextlib.suppress(PeerGoneError, StalledPeerError):
                 while self.stream.read_into(scrap):
                     pass
         finally:
