@@ -21,7 +21,7 @@ from chpnet_stream.size_limits import size_limit
 from chpnet_stream.streaming.engine_pool import EnginePool
 from chpnet_stream.streaming.inbox import INBOX_BYTES
 from chpnet_stream.streaming.observer import Observers
-from chpnet_stream.streaming.pump import abandoned_work
+from chpnet_stream.streaming.pump import abandoned_work, tell
 from chpnet_stream.streaming.scan import Kind, Scan
 from chpnet_stream.streaming.turns import Turns
 
@@ -221,9 +221,10 @@ class ScanServer(ABC):
         except ChpnetError:
             self.failed += 1
             logger.debug("%s: traceback", name, exc_info=True)
-        except Exception:
+        except Exception as error:
             self.failed += 1
             logger.exception("%s: unexpected error", name)
+            connection.fail(tell(error))  # where the scan could not
         finally:
             self._open.pop(name, None)
             connection.hang_up()

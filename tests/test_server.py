@@ -20,6 +20,7 @@ from chpnet_stream.mrd.wire.messages import Close
 from chpnet_stream.server import GadgetServer
 from chpnet_stream.streaming.engine_pool import EnginePool
 from tests.gadgets.peers import Answer, configuration, conversation, exchange, greeting, raw
+from tests.helpers import running
 from tests.hostile.servers import ServerProcess
 from tests.network.models import tiny_config, untrained, write_model
 from tests.scan.building import header_xml
@@ -115,6 +116,18 @@ def test_who_is_refused_at_the_header_may_send_on(server: GadgetServer) -> None:
         answer = exchange(sock, b"")
     assert "spiral" in answer.errors[0]
     assert isinstance(answer.messages[-1], Close)
+
+
+def test_a_peer_is_told_also_where_its_scan_can_not() -> None:
+    class Broken(GadgetServer):
+        def scan_of(self, connection: Any, name: str) -> Any:
+            raise ZeroDivisionError("a bug")
+
+    with running(Broken("acquisitions", port=0)) as server, connect(server) as sock:
+        answer = exchange(sock, b"")
+    assert answer.errors == ["chpnet-stream: unexpected ZeroDivisionError: a bug"]
+    assert isinstance(answer.messages[-1], Close)
+    assert server.failed == 1
 
 
 def test_peers_that_say_nothing_are_sent_away(small_scan: Path) -> None:
