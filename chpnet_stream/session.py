@@ -170,14 +170,22 @@ class Session:
             item: An `ismrmrd.Acquisition`.
             received_at: `time.monotonic()` when it arrived; now by default.
         """
+        return list(self.images_of(item, received_at))
+
+    def images_of(self, item: Any, received_at: float | None = None) -> Iterator[SessionImage]:
+        """The same one by one: an image can be sent before the next is begun.
+
+        A line may complete many: all partitions of a slab, or all slices that are open at the end.
+        Take them all before the next acquisition.
+        """
         if int(item.flags) & flags.NOISE:
             self.noise.add(item)
-        made = [self._reconstruct(s) for s in self.assembler.feed(item, received_at)]
+        for data in self.assembler.feed(item, received_at):
+            yield self._reconstruct(data)
         growing = self.assembler.growing
         if growing is not None and self.prepare is None and self.options.method != "rss":
             self.reconstructor.grow(growing)
             self._wake(growing.serial, received_at)
-        return made
 
     def _wake(self, serial: int, received_at: float | None) -> None:
         """Wake the cores in time for the slice that will be complete next, now that a line came."""
@@ -189,9 +197,13 @@ class Session:
         if expected is not None and now < expected + early:
             self.reconstructor.runner.wake(expected - early, expected + early)
 
-    def end_block(self) -> list[SessionImage]:
-        """Images of the slices that are open: whoever gathered their lines says they are whole."""
-        return [self._reconstruct(s) for s in self.assembler.end_block()]
+    def end_block(self) -> Iterator[SessionImage]:
+        """Images of the slices that are open, one by one.
+
+        Whoever gathered their lines says that they are whole.
+        """
+        for data in self.assembler.end_block():
+            yield self._reconstruct(data)
 
     def finish(self) -> Iterator[SessionImage]:
         """Images of everything still open, incomplete ones marked; call it at the end.
@@ -216,7 +228,7 @@ class Session:
     def images(self, acquisitions: Iterable[Any]) -> Iterator[SessionImage]:
         """All images of a sequence of acquisitions."""
         for acquisition in acquisitions:
-            yield from self.feed(acquisition)
+            yield from self.images_of(acquisition)
         yield from self.finish()
 
     def _reconstruct(self, data: Slice) -> SessionImage:

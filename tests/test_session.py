@@ -18,9 +18,12 @@ from chpnet_stream.errors import (
 from chpnet_stream.mrd import flags
 from chpnet_stream.mrd.files import ScanFile
 from chpnet_stream.mrd.header import ScanHeader
+from chpnet_stream.mrd.wire.bucket import Bucket
 from chpnet_stream.network.weights import find_model
 from chpnet_stream.options import ReconstructionOptions
 from chpnet_stream.session import Session
+from chpnet_stream.streaming.acquisitions import AcquisitionHandler
+from chpnet_stream.streaming.buffers import BufferHandler
 from tests.network.models import tiny_config, untrained, write_model
 from tests.scan.building import Scan, header_xml
 from tests.sessions import FaultyEngine, quiet_engine, run, simulated
@@ -172,6 +175,19 @@ def test_three_dimensional_scans_give_an_image_for_each_partition() -> None:
     made = [session.to_ismrmrd(i) for i in images]
     assert [m.slice for m in made] == [0, 1, 2, 3]
     assert [m.position[2] for m in made] == [-10.0, -5.0, 0.0, 5.0]
+
+
+@pytest.mark.parametrize("gathered", [False, True], ids=["lines", "a bucket"])
+def test_images_that_are_complete_together_leave_one_by_one(gathered: bool) -> None:
+    """The last line of a slab completes all partitions; none waits for those behind it."""
+    scan = Scan.of(coils=2, nx=16, ny=16, nz=4)
+    for kz in range(4):
+        scan.lines(range(16), last=() if gathered or kz < 3 else (25,), kz=kz)
+    session = Session(scan.header, ReconstructionOptions(method="rss"))
+    handler = BufferHandler(session) if gathered else AcquisitionHandler(session)
+    items = [Bucket(scan.made)] if gathered else scan.made
+    made = [session.metrics.images for item in items for _ in handler.take(item, 0.0)]
+    assert made == [1, 2, 3, 4]
 
 
 def test_a_scan_without_images_is_told(small_scan: Path) -> None:

@@ -28,7 +28,7 @@ class AcquisitionHandler:
         if not isinstance(item, ismrmrd.Acquisition):
             yield item
             return
-        for image in self.session.feed(item, received_at):
+        for image in self.session.images_of(item, received_at):
             yield from self._outgoing(image)
 
     def finish(self) -> Iterator[Any]:

@@ -50,7 +50,7 @@ class BufferHandler:
             yield item
             return
         for line in lines:
-            for image in self.session.feed(line, received_at):
+            for image in self.session.images_of(line, received_at):
                 yield from self._outgoing(image)
         for image in self.session.end_block():
             yield from self._outgoing(image)
