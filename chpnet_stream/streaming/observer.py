@@ -79,9 +79,19 @@ class Observers:
             self._events.append(event)
             self._bytes += size
             if self._thread is None:
-                self._thread = threading.Thread(target=self._loop, name="observers", daemon=True)
-                self._thread.start()
+                self._begin()
             self._change.notify_all()
+
+    def _begin(self) -> None:
+        """Start the thread; where there is none left, the next event tries again."""
+        thread = threading.Thread(target=self._loop, name="observers", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            if len(self._events) == 1:
+                logger.warning("nobody who watches scans is told for now: %s", error)
+        else:
+            self._thread = thread
 
     def flush(self, seconds: float = 10.0) -> bool:
         """Wait until every event was told; False where that took too long."""

@@ -140,3 +140,21 @@ def test_no_pixels_are_kept_while_nothing_happens() -> None:
         gc.collect()
         time.sleep(0.01)
     assert gone() is None
+
+
+def test_without_a_thread_scans_go_on_and_events_wait_for_one(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def none(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    recorder = Recorder()
+    observers = Observers([recorder])
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none)
+        observers.emit(sent(1))
+        observers.emit(sent(2))
+    assert caplog.messages == ["nobody who watches scans is told for now: can't start new thread"]
+    observers.emit(sent(3))
+    assert observers.flush()
+    assert [event.number for event in recorder.events] == [1, 2, 3]
