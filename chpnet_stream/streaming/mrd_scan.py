@@ -12,6 +12,7 @@ import ismrmrd
 from chpnet_stream import __version__
 from chpnet_stream.configurations import Configuration, Configurations
 from chpnet_stream.errors import ChpnetError, ConfigurationError, EmptyScanError
+from chpnet_stream.idle_threads import work_alone
 from chpnet_stream.mrd import flags
 from chpnet_stream.mrd.wire.bucket import Bucket
 from chpnet_stream.mrd.wire.connection import Connection, tell_text
@@ -226,6 +227,7 @@ class MrdScan(Scan):
         return ReconstructionOptions.from_properties({**self.defaults, **self.asked.properties})
 
     def _handler(self, options: ReconstructionOptions) -> Handler:
+        work_alone()  # loads PyTorch: the first item may come meanwhile
         self._warm(options)
         return _AnyHandler(self, options)
 
@@ -238,12 +240,18 @@ class MrdScan(Scan):
             return
         try:
             header = self.connection.header
-            if header.problems():
+            if header.problems() or self._has_images_only():
                 return
             engine = self.engines.get(options.model, options.engine, options.precision)
-            self._early = self._session_with(options, engine)
+            if not self._has_images_only():
+                self._early = self._session_with(options, engine)
         except Exception as error:  # noqa: BLE001 - whoever needs it will say so
             logger.debug("%s: not warmed up: %s", self.name, error)
+
+    def _has_images_only(self) -> bool:
+        """Whether images came so far, and no line: there may never be one."""
+        arrived = self.watch.live.arrived
+        return arrived["images"] + arrived["image arrays"] > 0 and not arrived["acquisitions"]
 
     def _session(self, options: ReconstructionOptions) -> Session:
         early = self._early

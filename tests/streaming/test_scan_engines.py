@@ -309,3 +309,25 @@ def test_raw_data_and_images_of_one_scan_have_the_cores_both(
     assert {count for _, count in of_pictures + of_slices} == {2}
     assert worked_alone == [1] * len(worked_alone)
     assert wait_for(lambda: not networks())
+
+
+def test_images_alone_need_no_network_for_raw_data(
+    engine: Engine, small_scan: Path, peers: ThreadPoolExecutor
+) -> None:
+    """Where they come before it is loaded, their scan doesn't wait for it."""
+    header, lines = items_of(small_scan)
+    recording, places = recorded(engine)
+    asked: list[str] = []
+
+    class Asked(Pool):
+        def get(self, model: str, engine: str, precision: str = "auto") -> Engine:
+            asked.append(model)
+            return super().get(model, engine, precision)
+
+    for items, times in (([picture()], 0), ([picture(), lines[0]], 1)):
+        scan = MrdScan(Connection(BytesStream(raw(header)), "mrd"), Asked(recording))
+        options = scan._begin()
+        for item in items:
+            scan.watch.came(item)
+        peers.submit(scan._handler, options).result(PATIENCE).close()
+        assert (len(asked), len(places)) == (times, times)
