@@ -178,8 +178,10 @@ class CoilCalibration:
         while (kept := self._find(data, block, whitening)) is not None:
             try:
                 return kept.sensitivities.result()
-            except ReconstructionError:
+            except Exception as error:  # noqa: BLE001 - what was short there may be there now
                 self._forget(data, kept)
+                if not isinstance(error, ReconstructionError):
+                    logger.warning("coil maps are made again after a %s", type(error).__name__)
         return self._begin(data, block, whitening).sensitivities.result()
 
     def anticipate(self, data: Slice) -> Future[Sensitivities] | None:

@@ -1,5 +1,6 @@
 """Whitening and coil maps: made once, kept until their calibration changes."""
 
+import threading
 from pathlib import Path
 
 import h5py
@@ -287,3 +288,25 @@ def test_a_noise_scan_that_is_too_short_is_none(
     assert "the noise scan has 1 samples of" in caplog.text
     without = CoilCalibration(NoiseScan(), CPU).sensitivities(slices[0]).matrix
     torch.testing.assert_close(found, without)
+
+
+def test_maps_that_failed_for_want_of_memory_are_made_again(
+    small_scan: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The failure was kept in their place, and met by every slice with the same calibration."""
+    noise, slices = slices_of(small_scan)
+    calibration = CoilCalibration(noise, CPU)
+    real = calibrate.espirit
+
+    def short(*words, **options):
+        if threading.current_thread().name == "maps":
+            raise MemoryError("none left")
+        return real(*words, **options)
+
+    monkeypatch.setattr(calibrate, "espirit", short)
+    early = calibration.anticipate(slices[0])
+    assert early is not None
+    assert isinstance(early.exception(60), MemoryError)
+    found = calibration.sensitivities(slices[0])
+    assert "made again after a MemoryError" in caplog.text
+    assert calibration.sensitivities(slices[0]) is found
