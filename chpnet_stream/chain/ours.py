@@ -24,7 +24,7 @@ TASKS = {"acquisitions": "kspace", "buffers": "kspace", "images": "superres"}
 """What the model of a gadget must be for."""
 
 GADGETRON_PORT = "9002"
-PRIVILEGED = 1024
+PRIVILEGED = {str(port) for port in range(1, 1024)}
 
 
 def is_ours(external: External) -> bool:
@@ -60,7 +60,7 @@ def _check_port(action: Connect, report: Report) -> None:
             f"port {action.port} is Gadgetron's own, expected that of `chpnet-stream gadget`, "
             "18000 unless it was told another",
         )
-    elif action.port.isdigit() and int(action.port) < PRIVILEGED:
+    elif action.port in PRIVILEGED:
         report.warning(action.line, f"port {action.port} is one that only root can listen on")
 
 

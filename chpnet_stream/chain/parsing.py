@@ -20,6 +20,7 @@ from chpnet_stream.near import hint, nearest
 
 NODES = ("gadget", "external", "distributed", "parallel", "puredistributed", "parallelprocess")
 HIGHEST_PORT = 65535
+LONGEST_NUMBER = 9
 
 
 class ChainParser:
@@ -110,13 +111,13 @@ class ChainParser:
                 + (f"; did you mean '{near}'?" if near else ", and is not checked"),
             )
         slot = element.value("slot")
-        if slot and not slot.isdigit():
+        if slot and not _is_number(slot):
             self.report.error(element.line, f"found <slot>{slot}</slot>, expected a number")
         return Part(
             element.line,
             name,
             dll,
-            int(slot) if slot.isdigit() else None,
+            int(slot) if _is_number(slot) else None,
             self._properties(element),
         )
 
@@ -172,7 +173,7 @@ class ChainParser:
             streams = element.named("stream")
             return Parallel(element.line, tuple(self._stream(s) for s in streams))
         if tag == "parallelprocess":
-            if not element.attributes.get("workers", "").isdigit():
+            if not _is_number(element.attributes.get("workers", "")):
                 self.report.error(element.line, '<parallelprocess> needs workers="NUMBER"')
             return Parallel(element.line, (self._pure(element),))
         self.report.error(
@@ -233,7 +234,7 @@ class ChainParser:
                 )
         if element.tag == "connect":
             port = given.get("port", "")
-            if not port.isdigit() or not 1 <= int(port) <= HIGHEST_PORT:
+            if not _is_number(port) or not 1 <= int(port) <= HIGHEST_PORT:
                 self.report.error(
                     element.line, f"found port '{port}', expected a number from 1 to 65535"
                 )
@@ -241,3 +242,8 @@ class ChainParser:
         return Execute(
             element.line, given.get("name", ""), given.get("target", ""), given.get("type", "")
         )
+
+
+def _is_number(text: str) -> bool:
+    """Whether a text is a whole number that a chain can mean."""
+    return text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER

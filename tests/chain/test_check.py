@@ -102,6 +102,8 @@ FAULTS = [
     ),
     # ports
     (changed(CONNECT, ('"18000"', '"180000"')), "from 1 to 65535"),
+    (changed(CONNECT, ('"18000"', '"²"')), "found port '²'"),
+    (changed(CONNECT, ('"18000"', f'"{"1" * 5000}"')), "from 1 to 65535"),
     (changed(CONNECT, ('port="18000"', "")), "found port ''"),
     (changed(CONNECT, ('"18000"', '"9002"')), "Gadgetron's own"),
     # order
