@@ -20,7 +20,7 @@ from torch import Tensor
 from chpnet_stream.ahead import Ahead, Prepared, noise_of_lines
 from chpnet_stream.calibrate import CoilCalibration, Sensitivities
 from chpnet_stream.damaged_lines import DamagedLines, damaged_lines
-from chpnet_stream.deadline import DeadlineRunner, StoppableSolver, TooLateError
+from chpnet_stream.deadline import DeadlineRunner, GivenUpError, StoppableSolver, TooLateError
 from chpnet_stream.engines.engine import Engine, Problem, first_line
 from chpnet_stream.errors import (
     EngineError,
@@ -211,6 +211,8 @@ class SliceReconstructor:
             made = self._tried(job, name, partial(self._attempt, job, name))
             if made is not None:
                 return made
+            if self._hangs:
+                raise GivenUpError  # this call did: another thread has made the slice meanwhile
         if self._on_gpu and job.broken:
             return self._refuge(job, ladder)
         raise self._no_image(job, ladder)

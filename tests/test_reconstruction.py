@@ -3,6 +3,7 @@
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -272,14 +273,27 @@ def test_a_gpu_that_never_answers_is_asked_once(
         free.wait(60)
 
     monkeypatch.setattr(reconstruct.calibration, "sensitivities", hangs)
+    made_by_cpu: list[int] = []
+    refuge = reconstruct._refuge
+
+    def counted(job: Any, ladder: Any) -> Any:
+        made_by_cpu.append(job.data.serial)
+        return refuge(job, ladder)
+
+    monkeypatch.setattr(reconstruct, "_refuge", counted)
     for data, wanted in zip(slices, expected, strict=True):
         result = reconstruct(data)
         assert result.method == "cg-sense"
         assert result.fallback.startswith("GPU hangs: no answer within 0.2 s")
         np.testing.assert_array_equal(result.image, wanted.result.image)
     assert len(asked) == 1
+    assert made_by_cpu == [slices[0].serial, slices[1].serial]
+    late = reconstruct.runner._thread
+    assert late is not None
     free.set()
     reconstruct.close()
+    late.join(60)
+    assert len(made_by_cpu) == 2  # the answer comes late, and fails: nobody needs its slice again
 
 
 @pytest.mark.parametrize("unit", [1e-25, 1e30])
