@@ -260,6 +260,22 @@ def test_an_unexpected_error_is_told_too(small_scan: Path, monkeypatch: pytest.M
     assert isinstance(close, Close)
 
 
+@pytest.mark.parametrize("fault", ["header", "model"])
+def test_loading_is_over_before_the_peer_is_told_of_a_failure(small_scan: Path, fault: str) -> None:
+    """Who is told goes away: who watches for that meanwhile would end the process."""
+    header, lines = read(small_scan)
+    xml = header.xml.replace(b"cartesian", b"spiral") if fault == "header" else header.xml
+    config = configuration(model="no-such-model") if fault == "model" else CG
+    stream = BytesStream(greeting(xml, config) + raw(*lines, Close()))
+    told: list[int] = []
+    with pytest.raises(ChpnetError):
+        Scan(
+            Connection(stream), "acquisitions", ready=lambda: told.append(len(stream.written))
+        ).run()
+    assert told[0] == 0
+    assert stream.written
+
+
 def test_buffers_that_do_not_fit_are_refused(small_scan: Path) -> None:
     header, lines = read(small_scan)
     (bucket, *_), encoding = list(buckets(lines)), header.encodings[0]
