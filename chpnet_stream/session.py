@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from chpnet_stream.calibrate import Sensitivities
+from chpnet_stream.deadline import TooLateError
 from chpnet_stream.engines.choice import default_device, make_engine
 from chpnet_stream.engines.engine import Engine, Problem, first_line
 from chpnet_stream.errors import (
@@ -51,6 +52,9 @@ WARM_COILS = 8
 
 RUNS_ON_A_GPU = 3
 """The first prepares for a size, the second is recorded, the third is as all that follow."""
+
+WARM_SECONDS = 120.0
+"""A GPU's dry run is not waited for any longer: the first slice finds out what is the matter."""
 
 _WARM: weakref.WeakKeyDictionary[Engine, set[tuple[int, int, int]]] = weakref.WeakKeyDictionary()
 """Matrices and coils that engines have run already."""
@@ -146,9 +150,13 @@ class Session:
         channels = self.header.receiver_channels or WARM_COILS
         coils = max(1, min(channels, self.options.virtual_coils))
         size = encoding.encoded.matrix[1], encoding.cropped(0)
-        self.reconstructor.on_its_thread(
-            lambda: warm_up(engine, *size, coils, encoding.acceleration[0])
-        )
+        try:
+            self.reconstructor.on_its_thread(
+                lambda: warm_up(engine, *size, coils, encoding.acceleration[0]),
+                None if engine.device.type == "cpu" else WARM_SECONDS,
+            )
+        except TooLateError:
+            logger.warning("the network's dry run gave no answer within %g s", WARM_SECONDS)
 
     def _load(self) -> tuple[Engine | None, str]:
         """The engine of the options, or why it can't be loaded.

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from chpnet_stream import deadline as deadlines
+from chpnet_stream import session as sessions
 from chpnet_stream.busy import anybody_works, working
 from chpnet_stream.deadline import DeadlineRunner, GivenUpError, TooLateError
 from chpnet_stream.engines.engine import Engine
@@ -304,3 +305,26 @@ def test_cores_are_woken_for_a_slice_whose_end_is_near(
 
     # of the first slice nobody knows when it will end
     assert beside(work) == [False, expected]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU that does not hang")
+def test_a_gpu_that_hangs_in_the_dry_run_costs_no_image(
+    engine: Engine,
+    small_scan: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    free = threading.Event()
+    monkeypatch.setattr(sessions, "WARM_SECONDS", 0.2)
+    monkeypatch.setattr(sessions, "warm_up", lambda *_: free.wait(PATIENCE))
+    gone = FaultyEngine(engine, lambda problem: problem.start)
+    gone.device = torch.device("cuda")
+    try:
+        images = live(small_scan, gone)
+    finally:
+        free.set()
+    assert "dry run gave no answer within 0.2 s" in caplog.text
+    _, plain = run(small_scan)
+    for image, same in zip(images, plain, strict=True):
+        assert image.result.method == "cg-sense"
+        np.testing.assert_array_equal(image.result.image, same.result.image)
