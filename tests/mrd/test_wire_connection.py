@@ -101,6 +101,13 @@ def test_a_header_must_come_first() -> None:
         connection.greet()
 
 
+def test_texts_without_end_are_refused() -> None:
+    connection, _ = connected(*[Text(b"hello")] * 1000, HEADER, peer="mrd")
+    connection.keep_text = True
+    with pytest.raises(ProtocolError, match="65 texts before the scan's header"):
+        connection.greet()
+
+
 def test_an_end_without_close_is_an_error() -> None:
     connection, _ = connected(HEADER, IMAGE)
     connection.greet()

@@ -30,6 +30,9 @@ Peer = Literal["gadgetron", "mrd"]
 DRAIN_SECONDS = 5.0
 """How long a peer that was told of an error may go on sending before it is cut off."""
 
+MOST_EARLY_TEXTS = 64
+"""TEXT before the header: parameters in JSON, and what a client says to the log."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -228,6 +231,11 @@ class Connection:
                 self.header_xml = message.raw
             elif isinstance(message, messages.Text):
                 self.early_texts.append(message.text)
+                if len(self.early_texts) > MOST_EARLY_TEXTS:
+                    raise ProtocolError(
+                        f"found {len(self.early_texts)} texts before the scan's header, expected "
+                        f"at most {MOST_EARLY_TEXTS}; check the client"
+                    )
             elif isinstance(message, ismrmrd.Image) and self.peer == "mrd":
                 self._next_of_all = message
                 return
