@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from chpnet_stream.mrd.wire.bucket import Bucket
+from chpnet_stream.mrd.wire.image import WireImage
 from chpnet_stream.mrd.wire.image_array import ImageArray
-from chpnet_stream.mrd.wire.recon_data import ReconData
+from chpnet_stream.mrd.wire.recon_data import ReconBuffer, ReconData
 
 INBOX_BYTES = 512 * 2**20
 OBJECT_BYTES = 4096
@@ -103,10 +104,20 @@ def size_of(item: Any) -> int:
     """About how much memory an item takes."""
     if isinstance(item, ReconData):
         buffers = [b for bit in item for b in (bit.data, bit.reference) if b is not None]
-        return OBJECT_BYTES + sum(b.data.nbytes + OBJECT_BYTES * b.headers.size for b in buffers)
+        return OBJECT_BYTES + sum(map(_size_of_buffer, buffers))
     if isinstance(item, ImageArray):
-        return OBJECT_BYTES * (1 + item.headers.size) + int(item.data.nbytes)
+        heads = 1 + item.headers.size
+        if item.acquisition_headers is not None:
+            heads += item.acquisition_headers.size
+        beside = sum(map(len, item.meta)) + sum(map(size_of, item.waveforms or ()))
+        return OBJECT_BYTES * heads + int(item.data.nbytes) + beside
     if isinstance(item, Bucket):
         return OBJECT_BYTES + sum(map(size_of, [*item.data, *item.reference, *item.waveforms]))
-    data = getattr(item, "data", None)
-    return OBJECT_BYTES + int(getattr(data, "nbytes", 0))
+    words = item.unchanged if isinstance(item, WireImage) else getattr(item, "raw", None)
+    arrays = (getattr(item, name, None) for name in ("data", "traj"))
+    return OBJECT_BYTES + len(words or b"") + sum(int(getattr(a, "nbytes", 0)) for a in arrays)
+
+
+def _size_of_buffer(buffer: ReconBuffer) -> int:
+    arrays = (buffer.data, buffer.trajectory, buffer.density)
+    return OBJECT_BYTES * buffer.headers.size + sum(a.nbytes for a in arrays if a is not None)

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from chpnet_stream.mrd.wire.byte_stream import BytesStream
+from chpnet_stream.mrd.wire.messages import Text
 from chpnet_stream.mrd.wire.reader import MessageReader
 from chpnet_stream.streaming.inbox import OBJECT_BYTES, Inbox, size_of
+from tests.gadgets.peers import raw
 
 
 def item(megabytes: float = 0.0) -> ismrmrd.Acquisition:
@@ -90,3 +92,14 @@ def test_sizes_are_about_those_on_the_wire(shared_data: Path, name: str) -> None
     while (message := reader.read()) is not None:
         total += size_of(message)
     assert 0.3 * len(data) < total < len(data) + 600 * OBJECT_BYTES
+
+
+def test_words_and_trajectories_take_memory_too() -> None:
+    image = ismrmrd.Image.from_array(np.zeros((4, 4), np.float32), transpose=False)
+    image.meta = ismrmrd.Meta({"ImageComments": "x" * 10**5})
+    line = ismrmrd.Acquisition.from_array(
+        np.zeros((1, 8), np.complex64), np.zeros((8, 10**4), np.float32)
+    )
+    for one in (image, line, Text(b"x" * 10**5)):
+        found = MessageReader(BytesStream(raw(one))).read()
+        assert size_of(found) > 10**5
