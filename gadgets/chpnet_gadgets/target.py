@@ -18,6 +18,9 @@ from typing import Any
 DRAIN_SECONDS = 5.0
 """How long a peer that was told of a broken installation may go on sending."""
 
+LATE_SECONDS = 0.5
+"""How long work that nobody waits for any more may take to end behind a scan."""
+
 logger = logging.getLogger("chpnet_gadgets")
 
 
@@ -56,6 +59,7 @@ def serve(connection: Any, kind: str) -> None:
         _leave_at_once()
         raise
     ours.hang_up()
+    _leave_late_work()
 
 
 def _last_words(sock: Any, text: str) -> None:
@@ -82,11 +86,30 @@ def _leave_at_once() -> None:
     It may be in the middle of an import or a network, and Python would wait, or crash, on the
     way out. Only in a process that Gadgetron has started for this scan.
     """
-    main = sys.modules["__main__"]
-    started = getattr(main, "__spec__", None)
-    if started is None or started.name != "gadgetron.__main__":
+    if _was_started_for_the_scan() and len(threading.enumerate()) > 1:
+        _exit(1)
+
+
+def _leave_late_work() -> None:
+    """The same at the end of a scan that went well, where a network was late for the last slice.
+
+    It is given a moment to notice that nobody waits for it.
+    """
+    if not _was_started_for_the_scan():
         return
-    if any(t is not threading.main_thread() for t in threading.enumerate()):
-        logging.shutdown()
-        sys.stderr.flush()
-        os._exit(1)
+    late = [thread for thread in threading.enumerate() if thread.daemon]
+    for thread in late:
+        thread.join(LATE_SECONDS)
+    if any(thread.is_alive() for thread in late):
+        _exit(0)
+
+
+def _was_started_for_the_scan() -> bool:
+    started = getattr(sys.modules["__main__"], "__spec__", None)
+    return started is not None and started.name == "gadgetron.__main__"
+
+
+def _exit(status: int) -> None:
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(status)
