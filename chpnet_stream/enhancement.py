@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import weakref
 from collections import Counter
 from collections.abc import Callable
@@ -27,6 +28,9 @@ LEVEL = 0.99
 
 LARGEST_RESIDUAL = 0.25
 """Measured again, an image may miss the one it was made of by this share of that one's norm."""
+
+HANG_SECONDS = 120.0
+"""After so long a GPU is not waited for any more; for its first image it makes itself ready."""
 
 HAAR_MEDIAN = 0.6745
 """Median of the absolute value of a standard normal variable."""
@@ -120,12 +124,19 @@ class Enhancer:
         self, start: Tensor, low: Tensor, deadline: float | None
     ) -> tuple[Tensor, str | None]:
         """The network's image, or `start` and why."""
+        limit = deadline
+        if deadline is None and self.engine.device.type != "cpu":
+            limit = time.monotonic() + HANG_SECONDS
         try:
-            if deadline is None and not self.apart:
+            if limit is None and not self.apart:
                 made = self._run(start, low, threading.Event())
             else:
-                made = self.runner.run(lambda stop: self._run(start, low, stop), deadline)
+                made = self.runner.run(lambda stop: self._run(start, low, stop), limit)
         except TooLateError:
+            if deadline is None:
+                detail = f"no answer within {HANG_SECONDS:g} s, it is not asked any more"
+                self.given_up = self._note("GPU hangs", detail)
+                return start, self.given_up
             return start, self._note("late", "the network's image was not ready at the deadline")
         except EngineError as error:
             return start, self._note("engine failed", str(error))

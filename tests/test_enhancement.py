@@ -1,5 +1,6 @@
 """Images made finer by a network of the superres task, or passed on and marked."""
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from chpnet_stream import enhancement
 from chpnet_stream.engines.engine import Engine
 from chpnet_stream.engines.pytorch import PyTorchEngine
 from chpnet_stream.enhancement import Enhancer, estimate_image_noise
@@ -108,6 +110,32 @@ def test_noise_of_an_image_is_found() -> None:
     rows = torch.linspace(0, 500, 128)[:, None]
     assert estimate_image_noise(rows + noise) == pytest.approx(3, rel=0.05)
     assert estimate_image_noise(torch.ones(1, 5)) == 0
+
+
+def test_a_gpu_that_gives_no_answer_is_asked_once(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enhancement, "HANG_SECONDS", 0.2)
+    free, asked = threading.Event(), []
+
+    def hangs(problem: Any) -> Any:
+        asked.append(problem)
+        free.wait(60)
+        return problem.start
+
+    hung = FaultyEngine(engine, hangs)
+    hung.device = torch.device("meta")
+    enhancer = Enhancer(hung)
+    try:
+        for _ in range(3):
+            made = enhancer(np.abs(head()).astype(np.float32))
+            assert made.fallback is not None
+            assert made.fallback.startswith("GPU hangs: no answer within 0.2 s")
+            assert made.image.shape == (48, 64)
+    finally:
+        free.set()
+        enhancer.runner.close()
+    assert len(asked) == 1
 
 
 def handler(engine: Engine | None, **options: Any) -> ImageHandler:
