@@ -93,18 +93,23 @@ class Enhancer:
         """Enhance one image.
 
         Args:
-            image: `y x`, real or complex.
+            image: `y x`, real or complex; pixels that are NaN or infinite count as zero, and the
+                network is not asked.
             deadline: When it must be ready, in terms of `time.monotonic()`.
         """
         source = torch.from_numpy(np.ascontiguousarray(image))
         source = source.to(torch.complex64 if source.is_complex() else torch.float32)
         with self.turn(), torch.inference_mode():
             low = source.abs()
+            known = low.isfinite()
+            damaged = not bool(known.all())
+            if damaged:  # one such pixel would spread over its image, and by the scale over all
+                source, low = (torch.where(known, x, torch.zeros_like(x)) for x in (source, low))
             if not self._scale:
                 self._scale = float(torch.quantile(low.flatten()[:: _step(low)], LEVEL))
             low = low / (self._scale or 1.0)
             start = superres_start(low[None, None], self.normal).clamp_min(0)
-            made, fallback = start, self._trouble(low)
+            made, fallback = start, self._trouble(low, damaged)
             if fallback is None:
                 made, fallback = self._by_network(start, low, deadline)
             magnitude = made[0, 0] * (self._scale or 1.0)
@@ -112,11 +117,11 @@ class Enhancer:
             pixels = magnitude * self._phase(source)
             return Enhanced(pixels.cpu().numpy(), fallback, missed)
 
-    def _trouble(self, low: Tensor) -> str | None:
+    def _trouble(self, low: Tensor, damaged: bool) -> str | None:
         """Why there is no point in asking the network."""
         if self.given_up is not None:
             return self.given_up
-        if not bool(low.isfinite().all()):
+        if damaged:
             return "the image that came has NaN or infinite pixels"
         return None if bool(low.any()) else "the image that came is empty"
 

@@ -100,6 +100,35 @@ def test_empty_damaged_and_late_images(engine: Engine) -> None:
     assert late.fallback.startswith("late")
 
 
+@pytest.mark.parametrize("kind", ["float32", "complex64"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_damaged_pixel_stays_where_it_is(engine: Engine, kind: str, value: float) -> None:
+    """Neither its image nor those behind it are lost."""
+    whole = head().astype(kind) if kind == "complex64" else np.abs(head()).astype(kind)
+    damaged = whole.copy()
+    damaged[12, 16] = value
+    enhancer = Enhancer(engine)
+    first = enhancer(damaged)
+    assert first.fallback == "the image that came has NaN or infinite pixels"
+    assert np.isfinite(first.image).all()
+    far = np.ones((48, 64), bool)
+    far[20:30, 28:38] = False
+    expected = without_network(engine, whole)
+    np.testing.assert_allclose(first.image[far], expected[far], rtol=1e-3, atol=0.05)
+    second = enhancer(whole)
+    assert second.fallback is None
+    np.testing.assert_allclose(
+        np.abs(second.image), np.abs(Enhancer(engine)(whole).image), rtol=1e-3, atol=0.05
+    )
+
+
+def without_network(engine: Engine, image: np.ndarray) -> np.ndarray:
+    """The interpolated image."""
+    enhancer = Enhancer(engine)
+    enhancer.given_up = "not asked"
+    return enhancer(image).image
+
+
 def test_a_network_of_another_task_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="for the task 'kspace', expected one for 'superres'"):
         Enhancer(quiet_engine(tmp_path))
