@@ -73,11 +73,29 @@ def check_target(path: Path, *, overwrite: bool) -> None:
 
     Raises:
         OutputExistsError: It is there already and must not be replaced.
-        OutputError: Its folder is not there.
+        OutputError: Its folder is not there, or can't be looked into.
     """
-    if path.exists() and not overwrite:
+    try:
+        there, folder = path.exists(), path.parent.is_dir()
+    except OSError as error:
+        raise OutputError(f"can't write {path}: {error.strerror or error}") from error
+    if there and not overwrite:
         raise OutputExistsError(
             f"{path} exists already; choose another name or allow it with --overwrite"
         )
-    if not path.parent.is_dir():
+    if not folder:
         raise OutputError(f"no folder {path.parent} to write {path.name} to; make it first")
+
+
+def check_apart(path: Path, scan: Path) -> None:
+    """Check that images would not be written over the scan that they are made of.
+
+    Raises:
+        OutputError: They would.
+    """
+    try:
+        same = path.samefile(scan)
+    except OSError:  # one of them is not there, or can't be looked at: they are told of elsewhere
+        return
+    if same:
+        raise OutputError(f"{path} is the scan itself; expected another name for the images")

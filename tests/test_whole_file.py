@@ -14,7 +14,7 @@ import h5py
 import pytest
 
 from chpnet_stream.errors import OutputError, OutputExistsError
-from chpnet_stream.whole_file import check_target, whole_file, write_whole
+from chpnet_stream.whole_file import check_apart, check_target, whole_file, write_whole
 from tests.helpers import no_file_larger_than
 
 SIZE = 1 << 20
@@ -270,6 +270,24 @@ def test_targets_are_checked_before_the_work(path: Path) -> None:
     for overwrite in (False, True):
         with pytest.raises(OutputError, match=r"no folder none to write b\.h5 to; make it first"):
             check_target(Path("none/b.h5"), overwrite=overwrite)
+
+
+def test_a_target_that_can_not_be_looked_at_is_told(path: Path) -> None:
+    """As one in a folder of somebody else's."""
+    with pytest.raises(OutputError, match=r"^can't write .*x\.h5: File name too long$"):
+        check_target(path.with_name(f"{300 * 'x'}.h5"), overwrite=False)
+
+
+def test_images_stay_apart_from_their_scan(path: Path) -> None:
+    other = path.with_name("b.txt")
+    check_apart(path, other)
+    path.write_text("scan")
+    check_apart(other, path)
+    other.symlink_to(path)
+    for out in (path, other):
+        with pytest.raises(OutputError, match="is the scan itself"):
+            check_apart(out, path)
+    check_apart(path.with_name(300 * "x"), path)
 
 
 def test_it_is_light() -> None:

@@ -144,17 +144,16 @@ def command(
     from chpnet_stream.client.pacing import Pacer
     from chpnet_stream.client.request import Request
     from chpnet_stream.client.source import Source
-    from chpnet_stream.errors import ConfigurationError, InputError, OutputError
+    from chpnet_stream.errors import ConfigurationError, InputError
     from chpnet_stream.mrd.image_file import ImageFile
-    from chpnet_stream.whole_file import check_target
+    from chpnet_stream.whole_file import check_apart, check_target
 
     if config and config_file:
         raise ConfigurationError("found --config and --config-file, expected one of them")
     raw = config_file.read_bytes() if config_file is not None else b""
     request = Request(config or "", raw, pairs("--property", properties))
     if out is not None:
-        if out.exists() and source.exists() and out.samefile(source):
-            raise OutputError(f"{out} is the scan itself; expected another name for the images")
+        check_apart(out, source)
         check_target(out, overwrite=overwrite)
     pacer = Pacer(pace, tick_ms) if pace is not None else None
     with Source(source, group, as_images=as_images) as scan:

@@ -42,7 +42,8 @@ class ScanFile:
 
     Raises:
         NotAnMrdFileError: no such file, a folder, not HDF5, or a group without acquisitions.
-        TruncatedFileError: the file is shorter than HDF5 says, or than its records.
+        TruncatedFileError: the file is shorter than HDF5 says, or than its records, or is still
+            being written.
         MissingGroupError: no such group; the message lists those that are there.
         HeaderError: no XML header, or one that can't be read.
         EmptyScanError: no acquisitions.
@@ -360,9 +361,13 @@ def _precedes(waveform: Any, acquisition: Any) -> bool:
 def _open(path: Path) -> Any:
     import h5py
 
-    if not path.exists():
+    try:
+        there, folder = path.exists(), path.is_dir()
+    except OSError as error:  # a folder on the way that may not be looked into, a name too long
+        raise NotAnMrdFileError(f"{path} can't be read: {error.strerror or error}") from error
+    if not there:
         raise NotAnMrdFileError(f"no file {path}; give the path of an ISMRMRD HDF5 file")
-    if path.is_dir():
+    if folder:
         raise NotAnMrdFileError(f"{path} is a folder, expected an ISMRMRD HDF5 file")
     try:
         return h5py.File(path, "r")
@@ -370,6 +375,12 @@ def _open(path: Path) -> Any:
         raise NotAnMrdFileError(f"{path} can't be read: permission denied") from error
     except OSError as error:
         reason = str(error).splitlines()[0]
+        if "unable to lock file" in reason:
+            raise TruncatedFileError(
+                f"{path} is being written by another program ({reason}); wait until that has "
+                "closed it, or, in a network folder that knows no locks, set "
+                "HDF5_USE_FILE_LOCKING=FALSE"
+            ) from error
         with path.open("rb") as file:
             signature = file.read(8)
         if signature == b"\x89HDF\r\n\x1a\n":

@@ -1,3 +1,5 @@
+import fcntl
+
 import h5py
 import ismrmrd
 import numpy as np
@@ -113,6 +115,21 @@ def test_not_hdf5(tmp_path):
     path.write_bytes(b"This is no HDF5 file at all")
     with pytest.raises(NotAnMrdFileError, match="begins with b'This is '"):
         ScanFile(path)
+
+
+def test_a_file_that_somebody_writes_is_told_as_that(path):
+    with path.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # as HDF5 does while it writes
+        with pytest.raises(TruncatedFileError, match=r"is being written by another .*; wait until"):
+            ScanFile(path)
+    with ScanFile(path) as file:
+        assert len(file) == 16
+
+
+def test_a_name_that_can_not_be_looked_at(tmp_path):
+    """As a file in a folder of somebody else's."""
+    with pytest.raises(NotAnMrdFileError, match="can't be read: File name too long"):
+        ScanFile(tmp_path / f"{300 * 'x'}.h5")
 
 
 def test_no_such_group_lists_those_that_are_there(path):
