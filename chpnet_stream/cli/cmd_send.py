@@ -177,8 +177,7 @@ def command(
                 if scan.scan is not None:
                     file.keep_waveforms(scan.scan)
                 if report.error is not None:
-                    out = out.with_name(f"{out.stem}_incomplete{out.suffix}")
-                    file.save_as(out)
+                    out = file.save_incomplete()
     _print(report, server, expected, out, as_json)
     if report.error is not None:
         raise report.error

@@ -124,9 +124,18 @@ class ImageFile:
                     series.spool.close()
             self._temporary.unlink(missing_ok=True)
 
-    def save_as(self, path: Path) -> None:
-        """Take this name at the end instead, and replace what is there."""
-        self.path, self._overwrite = path, True
+    def save_incomplete(self) -> Path:
+        """Take the name NAME_incomplete at the end instead; returns that path.
+
+        Where there is such a file already, and none may be replaced, a number goes behind it.
+        """
+        stem, number = f"{self.path.stem}_incomplete", 1
+        path = self.path.with_name(f"{stem}{self.path.suffix}")
+        while path.exists() and not self._overwrite:
+            number += 1
+            path = self.path.with_name(f"{stem}_{number}{self.path.suffix}")
+        self.path = path
+        return path
 
     def keep_waveforms(self, scan: ScanFile) -> int:
         """Copy the waveforms of the scan beside its images; returns their number.

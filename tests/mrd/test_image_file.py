@@ -107,6 +107,19 @@ def test_nothing_appears_under_the_final_name_before_the_end(path):
     assert list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_incomplete_replaces_nothing_unasked(path, overwrite):
+    for n in range(3):
+        with ImageFile(path, overwrite=overwrite) as file:
+            file.append(image(pixels(n)))
+            kept = file.save_incomplete()
+            assert not path.exists()
+        with h5py.File(kept) as stored:
+            np.testing.assert_array_equal(stored["dataset/image_1/data"][0, 0, 0], pixels(n))
+    more = [] if overwrite else ["out_incomplete_2.h5", "out_incomplete_3.h5"]
+    assert sorted(p.name for p in path.parent.iterdir()) == ["out_incomplete.h5", *more]
+
+
 def test_missing_folder_and_unknown_dtype(path):
     with pytest.raises(OutputError, match="no folder"):
         ImageFile(path.parent / "nowhere" / "out.h5")
