@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,9 @@ UINT16_TOP = 32767
 _DTYPES = {"float32": np.float32, "complex64": np.complex64, "uint16": np.uint16}
 _PARTS = {np.dtype(np.complex64): "<f4", np.dtype(np.complex128): "<f8"}
 """How the ISMRMRD library stores complex pixels: real and imaginary parts of this type."""
+
+_NOT_WRITTEN = (OSError, RuntimeError)
+"""What h5py raises where it can't write: the second one when it closes a file on a full disk."""
 
 
 @dataclass
@@ -115,13 +119,13 @@ class ImageFile:
                 self._file.close()
                 self._check_target()
                 os.replace(self._temporary, self.path)  # noqa: PTH105  (atomic on every system)
-        except OSError as failure:
+        except _NOT_WRITTEN as failure:
             raise OutputError(f"can't write {self.path}: {failure}") from failure
         finally:
-            self._file.close()
-            for series in self._series.values():
-                if series.spool is not None:
-                    series.spool.close()
+            spools = [series.spool for series in self._series.values() if series.spool is not None]
+            for opened in (self._file, *spools):
+                with suppress(*_NOT_WRITTEN):  # what is still to be written, on a full disk
+                    opened.close()
             self._temporary.unlink(missing_ok=True)
 
     def save_incomplete(self) -> Path:
@@ -182,7 +186,7 @@ class ImageFile:
                 series.heads.append(_head_record(image.getHead()))
                 series.metas.append(dict(image.meta))
                 series.stored += 1
-        except OSError as error:
+        except _NOT_WRITTEN as error:
             raise OutputError(f"can't write {self.path}: {error}") from error
 
     def _check_target(self) -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from chpnet_stream.errors import ConfigurationError, OutputError, OutputExistsError
 from chpnet_stream.mrd.image_file import UINT16_TOP, ImageFile
+from tests.helpers import no_file_larger_than
 
 
 def image(pixels, series=1, **meta):
@@ -88,6 +89,22 @@ def test_an_existing_file_survives_an_error_while_overwriting(path):
         write_and_fail(path, overwrite=True)
     assert path.read_text() == "precious"
     assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("dtype", [None, "uint16"])
+@pytest.mark.parametrize("size", [1_000, 50_000, 200_000])
+def test_a_full_disk_is_one_error(path, dtype, size):
+    def write():
+        with ImageFile(path, xml="<ismrmrdHeader/>", dtype=dtype) as file:
+            for n in range(20):
+                file.append(image(pixels(n, (64, 64))))
+
+    with no_file_larger_than(size), pytest.raises(OutputError, match=r"can't write .*out\.h5"):
+        write()
+    assert list(path.parent.iterdir()) == []
+    write()
+    with h5py.File(path) as stored:
+        assert len(stored["dataset/image_1/data"]) == 20
 
 
 def test_existing_files_are_refused_unless_told(path):
