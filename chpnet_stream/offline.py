@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import TracebackType
 
 import numpy as np
 
 from chpnet_stream.comparison import MethodScore, compare_methods
-from chpnet_stream.errors import OutputError
+from chpnet_stream.errors import ChpnetError, OutputError, OutputExistsError
 from chpnet_stream.mrd.expected import Expected, expect
 from chpnet_stream.mrd.files import ScanFile
 from chpnet_stream.mrd.image_file import ImageFile
@@ -19,9 +20,15 @@ from chpnet_stream.pictures import require_matplotlib, save_png
 from chpnet_stream.scan.slices import Slice
 from chpnet_stream.scan.undersampling import undersample
 from chpnet_stream.session import Session, SessionImage
+from chpnet_stream.whole_file import check_apart, check_target
 
 VOLUME_BYTES = 256 * 2**20
 """Images held back for the window of the first volume, at most."""
+
+PICTURES = f"image_{5 * '[0-9]'}_slice_{3 * '[0-9]'}.png"
+"""What pictures of single images are called."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -34,7 +41,7 @@ class OfflineJob:
         group: HDF5 group of the scan in its file, and of the images in theirs.
         options: Reconstruction.
         dtype: "float32" or "uint16".
-        overwrite: Replace an existing output.
+        overwrite: Replace existing outputs, and all pictures of single images in `png`.
         png: Folder for a picture of every image.
         comparison: Picture of the methods side by side.
         acceleration: Undersample fully sampled slices by this factor before anything else.
@@ -76,9 +83,11 @@ def run_offline(
 
     Raises:
         ChpnetError: With one line that says what is wrong with the input or the output; nothing
-            is left at the output's name then.
+            is left at the output's name then. Images that were made before the scan failed are in
+            `<name>_incomplete.h5`, and all of them at their name where only the comparison failed;
+            the log says so.
     """
-    refuse_source(job)
+    check_outputs(job)
     if job.png or job.comparison:
         require_matplotlib()
     with ScanFile(job.source, job.group) as scan:
@@ -98,11 +107,15 @@ def run_offline(
                 if progress is not None:
                     progress(image.number, max(expected.images, image.number))
             last = writer.finish()
-            if pick is not None and pick.data is not None and job.comparison is not None:
-                name = session.header.protocol or job.source.stem
+        if pick is not None and pick.data is not None and job.comparison is not None:
+            name = session.header.protocol or job.source.stem
+            try:
                 scores, reference = compare_methods(
                     session, pick.data, scan, job.comparison, name, job.acceleration
                 )
+            except ChpnetError:
+                logger.warning("the images are in %s all the same", job.out)
+                raise
     lines = np.flatnonzero(last.data.sampled)
     return OfflineReport(
         session,
@@ -116,14 +129,26 @@ def run_offline(
     )
 
 
-def refuse_source(job: OfflineJob) -> None:
-    """Refuse to write the images over the scan.
+def check_outputs(job: OfflineJob) -> None:
+    """Refuse, before the work begins, to replace what is there.
 
     Raises:
-        OutputError: If both are the same file.
+        OutputError: The images would be written over the scan, or there is no such folder.
+        OutputExistsError: Images or pictures are there, and `overwrite` is not set.
     """
-    if job.out.exists() and job.source.exists() and job.out.samefile(job.source):
-        raise OutputError(f"{job.out} is the scan itself; expected another name for the images")
+    check_apart(job.out, job.source)
+    check_target(job.out, overwrite=job.overwrite)
+    if job.comparison is not None and job.comparison.parent != job.png:
+        check_target(job.comparison, overwrite=job.overwrite)
+    if job.png is None or job.overwrite:
+        return
+    pictures = job.png.glob(PICTURES)
+    there = [path for path in (job.comparison, next(pictures, None)) if path and path.exists()]
+    if there:
+        raise OutputExistsError(
+            f"{there[0]} exists already; choose another folder for the pictures or allow it with "
+            "--overwrite"
+        )
 
 
 class _Pick:
@@ -154,6 +179,7 @@ class _Writer:
         self.positions: set[tuple[int, int]] = set()
         self.newest: SessionImage | None = None
         self.window = (0.0, 1.0)
+        self.old_pictures: set[Path] = set()
 
     def __enter__(self) -> _Writer:
         if self.job.png is not None:
@@ -163,11 +189,26 @@ class _Writer:
                 raise OutputError(
                     f"can't make the folder {self.job.png}: {error.strerror}"
                 ) from error
+            self.old_pictures = set(self.job.png.glob(PICTURES))
         self.file.__enter__()
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        self.file.__exit__(*error)
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        failed = isinstance(error, ChpnetError) and not isinstance(error, OutputError)
+        if not (failed and self._write_held()):
+            self.file.__exit__(kind, error, trace)
+            return
+        kept = self.file.save_incomplete()
+        count = self.file.count
+        self.file.__exit__(None, None, None)
+        logger.warning(
+            "the images that were made before the scan failed (%d) are in %s", count, kept
+        )
 
     def add(self, image: SessionImage) -> None:
         """Take the next image."""
@@ -190,7 +231,25 @@ class _Writer:
             raise OutputError("expected at least one image, found none")
         self._write_newest(last=True)
         self.file.keep_waveforms(self.scan)
+        self._take_old_pictures_away()
         return last
+
+    def _take_old_pictures_away(self) -> None:
+        """Those of another scan, which `overwrite` allows to replace: nobody shall mix them up."""
+        for path in self.old_pictures:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                logger.warning("%s is of another scan, and stays: %s", path, error.strerror)
+
+    def _write_held(self) -> bool:
+        """Write what waits to be written, after an error; whether the file then has images."""
+        try:
+            self._release()
+            self._write_newest()
+        except ChpnetError:
+            return False
+        return self.file.count > 0
 
     def _release(self) -> None:
         if self.held is None:
@@ -209,4 +268,6 @@ class _Writer:
         self.file.append(made)
         if self.job.png is not None:
             name = f"image_{image.number:05d}_slice_{image.data.counters['slice']:03d}.png"
-            save_png(self.job.png / name, made.data[0, 0], self.window)
+            path = self.job.png / name
+            self.old_pictures.discard(path)
+            save_png(path, made.data[0, 0], self.window)

@@ -17,6 +17,7 @@ from chpnet_stream.errors import (
 from chpnet_stream.mrd import flags
 from chpnet_stream.offline import OfflineJob, OfflineReport, run_offline
 from chpnet_stream.options import ReconstructionOptions
+from tests.helpers import no_file_larger_than
 from tests.network.models import tiny_config, untrained, write_model
 from tests.sessions import run, simulated
 
@@ -160,36 +161,85 @@ def test_the_scan_is_never_replaced(small_scan: Path, tmp_path: Path) -> None:
             offline(small_scan, out, overwrite=True)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "uint16"])
-@pytest.mark.parametrize("existing", [False, True])
-def test_after_an_error_nothing_is_left_and_nothing_lost(
-    dtype: str, existing: bool, tmp_path: Path
-) -> None:
-    path = simulated(tmp_path, slices=3)
-    with h5py.File(path, "a") as file:  # the second slice is spoilt
+@pytest.fixture
+def spoilt(tmp_path: Path) -> Path:
+    """Three slices, of which the second one to be measured can't be read."""
+    (tmp_path / "scan").mkdir()
+    path = simulated(tmp_path / "scan", slices=3)
+    with h5py.File(path, "a") as file:
         row = file["dataset/data"][-50]
         row["data"] = np.full_like(row["data"], np.nan)
         file["dataset/data"][-50] = row
+    return path
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint16"])
+@pytest.mark.parametrize("existing", [False, True])
+def test_after_an_error_what_was_made_is_kept_under_another_name(
+    dtype: str, existing: bool, spoilt: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "out").mkdir()
     out = tmp_path / "out" / "out.h5"
     if existing:
         out.write_text("precious")
     with pytest.raises(ChpnetError, match="NaN or infinite samples"):
-        offline(path, out, dtype=dtype, overwrite=True)
-    assert only(tmp_path / "out") == (["out.h5"] if existing else [])
+        offline(spoilt, out, dtype=dtype, overwrite=True)
+    kept = out.with_name("out_incomplete.h5")
+    assert only(tmp_path / "out") == (["out.h5"] if existing else []) + ["out_incomplete.h5"]
     if existing:
         assert out.read_text() == "precious"
+    (image,) = read(kept)
+    assert image.data.dtype == np.dtype(dtype)
+    assert image.slice == 0
+    assert image.data.any()
+    told = f"the images that were made before the scan failed (1) are in {kept}"
+    assert told in caplog.messages
 
 
-def test_a_picture_that_cannot_be_made_leaves_no_output(small_scan: Path, tmp_path: Path) -> None:
+def test_an_interrupt_and_a_full_disk_leave_nothing(small_scan: Path, tmp_path: Path) -> None:
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        offline(small_scan, tmp_path / "out.h5", interrupt)
+    assert only(tmp_path) == []
+    with no_file_larger_than(5000), pytest.raises(OutputError, match="can't write"):
+        offline(small_scan, tmp_path / "out.h5")
+    assert only(tmp_path) == []
+
+
+def test_a_picture_that_cannot_be_made_is_told_before_the_work(
+    small_scan: Path, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="can't write"):
+    with pytest.raises(OutputError, match=r"no folder .*file to write c\.png to"):
         offline(small_scan, tmp_path / "out.h5", comparison=tmp_path / "file" / "c.png")
     with pytest.raises(OutputError, match="can't make the folder"):
         offline(small_scan, tmp_path / "out.h5", png=tmp_path / "file")
     with pytest.raises(ModelError):
         offline(small_scan, tmp_path / "out.h5", method="chpnet", model="no-such-model")
     assert only(tmp_path) == ["file"]
+
+
+def test_pictures_are_not_replaced_unasked_and_not_mixed(small_scan: Path, tmp_path: Path) -> None:
+    png = tmp_path / "png"
+    png.mkdir()
+    (png / "notes.png").write_text("mine")
+    old = png / "image_00007_slice_003.png"
+    old.write_text("of another scan")
+    with pytest.raises(OutputExistsError, match=r"image_00007_slice_003\.png exists .*--overwrite"):
+        offline(small_scan, tmp_path / "out.h5", png=png)
+    assert old.read_text() == "of another scan"
+    assert not (tmp_path / "out.h5").exists()
+    offline(small_scan, tmp_path / "out.h5", png=png, overwrite=True)
+    assert only(png) == ["image_00001_slice_000.png", "image_00002_slice_001.png", "notes.png"]
+    compared = {"png": tmp_path / "new", "comparison": tmp_path / "new" / "c.png"}
+    (tmp_path / "new").mkdir()
+    for comparison in (compared["comparison"], tmp_path / "beside.png"):
+        comparison.write_text("precious")
+        with pytest.raises(OutputExistsError, match=f"{comparison.name} exists already"):
+            offline(small_scan, tmp_path / "more.h5", **compared | {"comparison": comparison})
+        assert comparison.read_text() == "precious"
 
 
 def test_comparison_with_the_truth_of_a_simulation(tmp_path: Path) -> None:
@@ -249,4 +299,5 @@ def test_a_comparison_needs_coil_maps(small_scan: Path, tmp_path: Path) -> None:
         file["dataset"].create_dataset("data", data=data[(masks & flags.CALIBRATION) == 0])
     with pytest.raises(MissingCalibrationError, match="no comparison without coil maps"):
         offline(path, tmp_path / "out.h5", comparison=tmp_path / "c.png", method="rss")
-    assert only(tmp_path) == ["in.h5"]
+    assert only(tmp_path) == ["in.h5", "out.h5"]  # the images are no worse without it
+    assert len(read(tmp_path / "out.h5")) == 2

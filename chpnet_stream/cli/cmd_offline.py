@@ -62,7 +62,11 @@ if TYPE_CHECKING:
     type=click.IntRange(1),
     help="CPU threads. [default: all cores]",
 )
-@click.option("--overwrite", is_flag=True, help="Replace an existing output file.")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace existing output files, and pictures of single images in the folder of --png.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the closing table as JSON.")
 def command(
     source: Path,
@@ -89,11 +93,11 @@ def command(
     """Reconstruct the scan IN.h5 (ISMRMRD) slice by slice.
 
     The images are written to /GROUP/image_1 of the output, as magnitudes in multiples of the
-    noise's standard deviation (times --scale). The output has its name only when it is whole.
+    noise's standard deviation (times --scale). The output has its name only when it is whole;
+    what was made of a scan that fails midway is kept in OUT_incomplete.h5.
     """
-    from chpnet_stream.offline import OfflineJob, refuse_source, run_offline
+    from chpnet_stream.offline import OfflineJob, check_outputs, run_offline
     from chpnet_stream.options import ReconstructionOptions
-    from chpnet_stream.whole_file import check_target
 
     target = out or source.parent / f"{source.stem}_images.h5"
     job = OfflineJob(
@@ -120,8 +124,7 @@ def command(
         _comparison(target, png) if compare_methods else None,
         acceleration,
     )
-    refuse_source(job)
-    check_target(target, overwrite=overwrite)
+    check_outputs(job)
     if threads is not None:
         import torch
 
