@@ -49,7 +49,8 @@ def _more(file: ScanFile) -> dict[str, Any]:
     stamps: list[int] = []
     for heads in file.heads():
         found = heads["acquisition_time_stamp"]
-        stamps += [int(part) for part in (found.min(), found.max())]
+        told = found[found > 0]  # 0: nobody has set it, as in many a noise scan
+        stamps += [int(part) for part in (told.min(), told.max())] if told.size else []
     return {
         "field_strength_t": header.field_strength_t,
         "sequence": header.sequence_type or header.measurement.get("sequenceName"),
@@ -57,7 +58,7 @@ def _more(file: ScanFile) -> dict[str, Any]:
         "tr_ms": list(header.tr_ms),
         "ti_ms": list(header.ti_ms),
         "flip_angle_deg": list(header.flip_angle_deg),
-        "scan_time_s": (max(stamps) - min(stamps)) * TICK_S if any(stamps) else None,
+        "scan_time_s": (max(stamps) - min(stamps)) * TICK_S if stamps else None,
         "waveform_names": [waveform.name for waveform in header.waveforms],
     }
 

@@ -58,6 +58,22 @@ def test_json_has_the_numbers(small_scan, capsys):
     assert found["scan_time_s"] > 0
 
 
+@pytest.mark.parametrize("unset", [1, None])
+def test_lines_without_a_time_stamp_do_not_count_for_the_time(unset, small_scan, tmp_path, capsys):
+    """The noise scan's, or all of them."""
+    run(str(small_scan), "--json")
+    before = json.loads(capsys.readouterr().out)["scan_time_s"]
+    path = tmp_path / "scan.h5"
+    shutil.copy(small_scan, path)
+    with h5py.File(path, "r+") as file:
+        data = file["dataset/data"][:]
+        data["head"]["acquisition_time_stamp"][:unset] = 0
+        file["dataset/data"][:] = data
+    assert run(str(path), "--json") == 0
+    found = json.loads(capsys.readouterr().out)["scan_time_s"]
+    assert found is None if unset is None else before - 0.1 < found <= before
+
+
 def test_a_scan_that_cannot_be_exits_2_after_the_table(small_scan, tmp_path, capsys):
     path = changed(small_scan, tmp_path, ">cartesian<", ">radial<")
     assert run(str(path)) == 2
