@@ -114,8 +114,8 @@ def _chains(server: str | None) -> Finding:
 
 
 def _python(server: str | None) -> Finding:
-    """The first python on PATH is the one that Gadgetron starts for `<execute>`."""
-    python = shutil.which("python")
+    """The first `python` on PATH, else `python3`, is what Gadgetron starts for `<execute>`."""
+    python = shutil.which("python") or shutil.which("python3")
     needed = server is not None
     if python is None:
         return Finding(
@@ -123,7 +123,8 @@ def _python(server: str | None) -> Finding:
             "python of <execute>",
             "warn" if needed else "info",
             "no python on PATH",
-            "Gadgetron starts `python`: put the environment with chpnet-stream first on its PATH",
+            "Gadgetron starts `python`, else `python3`: put the environment with chpnet-stream "
+            "first on its PATH",
         )
     with tempfile.TemporaryDirectory() as folder:
         status, text = answer_of([python, "-c", ASK], 60, folder=Path(folder))

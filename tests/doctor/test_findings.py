@@ -172,6 +172,18 @@ def test_a_gadgetron_that_finds_us(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert "are not in" not in found["chains"].found
 
 
+def test_a_gadgetron_that_has_only_a_python3(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Gadgetron takes that where there is no `python`."""
+    program(tmp_path, "gadgetron", "true")
+    program(tmp_path, "python3", f'exec {sys.executable} "$@"')
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (found,) = [f for f in gadgetron_findings() if f.name == "python of <execute>"]
+    assert found.level == "ok"
+    assert found.found.startswith(f"{tmp_path}/python3 ")
+
+
 def test_programs_that_hang_are_given_up() -> None:
     started = time.monotonic()
     assert answer_of(["sleep", "60"], 0.2) == (None, "no answer within 0.2 s")
