@@ -177,7 +177,7 @@ class Configurations:
                 '{"parameters": {"NAME": "VALUE"}}; check the client'
             )
         names = [parameters.pop(key, "") for key in ("customconfig", "config")]
-        name = next((str(n).strip() for n in names if str(n).strip()), "")
+        name = next((str(n).strip() for n in names if n is not None and str(n).strip()), "")
         start = self.named(name) if name else base or Configuration()
         values = {str(key): _text(str(key), value) for key, value in parameters.items()}
         return replace(start, properties={**start.properties, **values})

@@ -74,6 +74,8 @@ def test_json_replaces_names_and_adds_properties() -> None:
     assert found.properties == {**base.properties, "virtual_coils": "4", "flip_rows": "true"}
     found = KNOWN.of_json('{"parameters": {"config": "rss", "customconfig": "cg-sense"}}', base)
     assert found.properties == {"method": "cg-sense"}
+    found = KNOWN.of_json('{"parameters": {"config": null, "customconfig": null}}', base)
+    assert found.name == base.name
 
 
 @pytest.mark.parametrize(
