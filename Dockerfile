@@ -7,7 +7,8 @@
 #   docker run --rm --gpus all -p 127.0.0.1:9002:9002 chpnet-stream:cuda
 #   docker run --rm -p 127.0.0.1:18000:18000 -e CHPNET_HEALTH_PORT=18000 chpnet-stream \
 #       gadget --host 0.0.0.0                                # for <connect>
-#   docker run --rm --no-healthcheck -v "$PWD:/data" chpnet-stream offline /data/scan.h5
+#   docker run --rm --no-healthcheck --user "$(id -u):$(id -g)" -v "$PWD:/data" chpnet-stream \
+#       offline /data/scan.h5                                # --user: who may write to that folder
 #
 # Inside it listens on all addresses, so that the published ports decide who reaches it: publish them
 # on 127.0.0.1, or where a firewall knows them. The live view then asks for a token, which stands in
