@@ -205,10 +205,13 @@ class ScanFile:
         if isinstance(found, h5py.Group):
             return found
         groups = sorted(name for name, item in self._file.items() if isinstance(item, h5py.Group))
-        there = ", ".join(groups) if groups else "no groups at all"
-        raise MissingGroupError(
-            f"{self.path} has no group '{self.group}', it has: {there}; choose one with --group"
-        )
+        if groups:
+            there = f"it has: {', '.join(groups)}; choose one with --group"
+        else:
+            others = ", ".join(sorted(self._file)[:5])
+            there = f"it has no groups, but {others}" if others else "it is empty"
+            there += "; expected an ISMRMRD file, convert it first"
+        raise MissingGroupError(f"{self.path} has no group '{self.group}', {there}")
 
     def _dataset(self, name: str) -> Any:
         import h5py
@@ -389,5 +392,6 @@ def _open(path: Path) -> Any:
             ) from error
         raise NotAnMrdFileError(
             f"{path} is not HDF5 (it begins with {signature!r}); expected an ISMRMRD file "
-            "(.h5, .mrd)"
+            "(.h5, .mrd); a scanner's own raw data are converted first (siemens_to_ismrmrd, "
+            "ge_to_ismrmrd, philips_to_ismrmrd ...)"
         ) from error

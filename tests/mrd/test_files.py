@@ -137,6 +137,16 @@ def test_no_such_group_lists_those_that_are_there(path):
         ScanFile(path, "other")
 
 
+def test_hdf5_of_another_kind_is_told_as_that(tmp_path):
+    path = tmp_path / "file1000001.h5"
+    with h5py.File(path, "w") as file:  # as fastMRI's
+        file["kspace"] = np.zeros((2, 2), np.complex64)
+        file["ismrmrd_header"] = "<ismrmrdHeader/>"
+    said = "no group 'dataset', it has no groups, but ismrmrd_header, kspace; expected"
+    with pytest.raises(MissingGroupError, match=said):
+        ScanFile(path)
+
+
 def test_group_without_acquisitions(tmp_path, scan):
     path = write(tmp_path / "scan.h5", scan, [])
     with pytest.raises(NotAnMrdFileError, match="no ISMRMRD acquisitions"):
