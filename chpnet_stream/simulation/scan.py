@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from chpnet_stream.errors import OutputError
 from chpnet_stream.simulation.geometry import SliceGeometry, slice_geometry
 from chpnet_stream.simulation.header import simulation_header
 from chpnet_stream.simulation.kspace import ECHO_SPACING_MS, SliceTruth, simulate_slice
@@ -83,9 +84,12 @@ def simulate_scan(
     with whole_file(path) as temporary:
         import ismrmrd
 
-        with ismrmrd.Dataset(str(temporary), GROUP, mode="x") as dataset:
-            dataset.write_xml_header(simulation_header(options).encode())
-            return _Writer(path, options, dataset).write(progress or (lambda *_: None))
+        try:
+            with ismrmrd.Dataset(str(temporary), GROUP, mode="x") as dataset:
+                dataset.write_xml_header(simulation_header(options).encode())
+                return _Writer(path, options, dataset).write(progress or (lambda *_: None))
+        except RuntimeError as error:  # what h5py raises when it closes a file on a full disk
+            raise OutputError(f"can't write {path}: {error}") from error
 
 
 @dataclass

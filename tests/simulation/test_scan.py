@@ -14,7 +14,12 @@ from chpnet_stream.simulation.kspace import root_sum_of_squares
 from chpnet_stream.simulation.noise import NOISE_BANDWIDTH
 from chpnet_stream.simulation.options import SimulationOptions
 from chpnet_stream.simulation.scan import NOISE_DWELL_US, simulate_scan
-from tests.helpers import read_acquisitions, relative_error, small_options
+from tests.helpers import (
+    no_file_larger_than,
+    read_acquisitions,
+    relative_error,
+    small_options,
+)
 
 QUIET = {"snr": None, "noise_scan": False}
 
@@ -288,6 +293,13 @@ def test_nothing_is_left_when_it_breaks_off(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         simulate_scan(tmp_path / "scan.h5", small_options(), progress=interrupt)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("size", [1_000, 100_000])
+def test_a_full_disk_is_told(size: int, tmp_path: Path) -> None:
+    with no_file_larger_than(size), pytest.raises(OutputError, match=r"can't write .*scan\.h5"):
+        simulate_scan(tmp_path / "scan.h5", small_options())
     assert not list(tmp_path.iterdir())
 
 
