@@ -56,6 +56,8 @@ class Enhanced:
 class Enhancer:
     """Enhances the images of one scan; the network works on magnitudes, phases are interpolated.
 
+    So are the signs of real images that have them (phase-sensitive inversion recovery).
+
     Attributes:
         given_up: Why the network is not asked any more, once that is set: images are interpolated.
         ran_by: What ran the network for the newest image.
@@ -176,16 +178,21 @@ class Enhancer:
         return made.to("cpu", torch.float32)
 
     def _phase(self, source: Tensor) -> Tensor:
-        """Complex unit phases (or ones) on the finer grid."""
-        if not source.is_complex():
+        """Complex unit phases on the finer grid; of real images the signs."""
+        if source.is_complex():
+            parts = torch.view_as_real(source).movedim(-1, 0)[None]
+        elif bool((source < 0).any()):
+            parts = source[None, None]
+        else:
             return torch.ones(1)
-        parts = torch.view_as_real(source).movedim(-1, 0)[None]
         if self.normal.measured == "centre":
             fine = self.normal.adjoint(parts)
         else:
             fine = functional.interpolate(
                 parts, scale_factor=self.factor, mode="bilinear", align_corners=False
             )
+        if not source.is_complex():
+            return torch.where(fine[0, 0] < 0, -1.0, 1.0)
         return torch.exp(1j * torch.atan2(fine[0, 1], fine[0, 0]))
 
     def _missed(self, fine: Tensor, low: Tensor) -> float:

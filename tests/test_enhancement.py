@@ -64,6 +64,17 @@ def test_phases_are_kept(engine: Engine) -> None:
     assert np.abs(difference).max() < 0.1
 
 
+def test_signs_of_real_images_are_kept(engine: Engine) -> None:
+    image = np.abs(head()).astype(np.float32)
+    signed = image.copy()
+    signed[:, :16] *= -1
+    made = Enhancer(engine)(signed).image
+    assert made.dtype == np.float32
+    assert (made[:, :31] <= 0).all()
+    assert (made[:, 33:] >= 0).all()
+    np.testing.assert_allclose(np.abs(made), Enhancer(engine)(image).image)
+
+
 def test_one_scale_for_all_images_of_a_scan(engine: Engine) -> None:
     image = np.abs(head()).astype(np.float32)
     enhancer = Enhancer(engine)
