@@ -99,7 +99,10 @@ class ImageFile:
         try:
             self._file = h5py.File(self._temporary, "x")
         except OSError as error:
-            raise OutputError(f"can't write to folder {self.path.parent}: {error}") from error
+            reason = os.strerror(error.errno) if error.errno else error
+            raise OutputError(
+                f"can't write to folder {self.path.parent}: {reason}; choose another one with -o"
+            ) from error
         self._group = self._file.require_group(self.group)
         if self._xml is not None:
             xml = self._group.create_dataset("xml", (1,), dtype=h5py.special_dtype(vlen=bytes))
