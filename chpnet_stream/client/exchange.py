@@ -17,6 +17,7 @@ from chpnet_stream.client.request import Request
 from chpnet_stream.client.source import Key, Source
 from chpnet_stream.errors import (
     ChpnetError,
+    InputError,
     MissingImagesError,
     PeerError,
     PeerGoneError,
@@ -111,10 +112,8 @@ class Exchange:
             tell: Called some times a second with the report so far.
 
         Returns:
-            The report. What the server did wrong is in `error`, what we did wrong is raised.
-
-        Raises:
-            ChpnetError: The source can't be read on, or an image not stored.
+            The report. What went wrong is in `error`: with the server, with the source that can't
+            be read on, or with an image that can't be stored.
         """
         began = time.monotonic()
         sender = threading.Thread(target=self._guarded, args=(self._send,), name="sender")
@@ -137,7 +136,9 @@ class Exchange:
         self.report.seconds = time.monotonic() - began
         self.report.gaps = self.pacer.gaps if self.pacer is not None else 0
         for failure in self._failures:
-            raise failure
+            if not isinstance(failure, InputError):
+                raise failure
+            self._fail(failure)  # what came before it is worth keeping
         if self.report.error is None:
             self.report.error = self._verdict()
         return self.report

@@ -24,6 +24,7 @@ from chpnet_stream.errors import (
     PeerGoneError,
     ProtocolError,
     StalledPeerError,
+    TruncatedFileError,
 )
 from chpnet_stream.mrd.image_file import ImageFile
 from chpnet_stream.mrd.wire.byte_stream import SocketStream
@@ -158,6 +159,23 @@ def test_a_paced_scan_takes_its_time(tmp_path: Path) -> None:
     report = sent(path, answering(picture(0), Close()), pacer=Pacer(1))
     assert report.error is None
     assert report.seconds > 0.6
+
+
+def test_a_scan_that_can_not_be_read_on_costs_no_image_that_came(tmp_path: Path) -> None:
+    path = simulated(tmp_path, slices=1, acceleration=1)  # 64 lines of 10 ms
+    with h5py.File(path, "a") as file:
+        row = file["dataset/data"][-1]
+        row["data"] = row["data"][:-10]
+        file["dataset/data"][-1] = row
+
+    def serve(sock: socket.socket) -> None:
+        sock.sendall(raw(picture(0)))
+        while sock.recv(2**16):
+            pass
+
+    report = sent(path, serve, pacer=Pacer(1))
+    assert type(report.error) is TruncatedFileError
+    assert report.series == {1: 1}
 
 
 def test_nobody_there() -> None:
