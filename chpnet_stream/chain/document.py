@@ -60,11 +60,13 @@ def read_document(path: Path) -> Document:
             entities and other files come in).
     """
     try:
-        raw = path.read_bytes()
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            raw = file.read(MOST_BYTES + 1)  # a scan, named by mistake, may be larger than memory
     except OSError as error:
         raise ConfigurationError(f"{path}: expected a chain, found: {error.strerror}") from error
     if len(raw) > MOST_BYTES:
-        raise ConfigurationError(f"{path}: expected a chain, found a file of {len(raw):,} bytes")
+        raise ConfigurationError(f"{path}: expected a chain, found a file of {size:,} bytes")
     return _Reader(path).read(raw)
 
 

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,8 @@ def test_a_missing_file_and_one_that_is_too_large(tmp_path: Path) -> None:
         read_document(tmp_path / "none.xml")
     with pytest.raises(ConfigurationError, match="a file of"):
         read_document(write(tmp_path, "<a>" + " " * MOST_BYTES + "</a>"))
+    scan = tmp_path / "scan.h5"
+    scan.touch()
+    os.truncate(scan, 2**40)  # it is not read as a whole
+    with pytest.raises(ConfigurationError, match="a file of 1,099,511,627,776 bytes"):
+        read_document(scan)
