@@ -84,8 +84,8 @@ def run_offline(
     Raises:
         ChpnetError: With one line that says what is wrong with the input or the output; nothing
             is left at the output's name then. Images that were made before the scan failed are in
-            `<name>_incomplete.h5`, and all of them at their name where only the comparison failed;
-            the log says so.
+            `<name>_incomplete.h5`, and all of them at their name where only pictures failed; the
+            log says so.
     """
     check_outputs(job)
     if job.png or job.comparison:
@@ -107,15 +107,17 @@ def run_offline(
                 if progress is not None:
                     progress(image.number, max(expected.images, image.number))
             last = writer.finish()
-        if pick is not None and pick.data is not None and job.comparison is not None:
-            name = session.header.protocol or job.source.stem
-            try:
+        try:
+            if writer.unshown is not None:
+                raise writer.unshown
+            if pick is not None and pick.data is not None and job.comparison is not None:
+                name = session.header.protocol or job.source.stem
                 scores, reference = compare_methods(
                     session, pick.data, scan, job.comparison, name, job.acceleration
                 )
-            except ChpnetError:
-                logger.warning("the images are in %s all the same", job.out)
-                raise
+        except ChpnetError:
+            logger.warning("the images are in %s all the same", job.out)
+            raise
     lines = np.flatnonzero(last.data.sampled)
     return OfflineReport(
         session,
@@ -167,7 +169,11 @@ class _Pick:
 
 
 class _Writer:
-    """Writes images in order; the first volume is held back until its window is known."""
+    """Writes images in order; the first volume is held back until its window is known.
+
+    Attributes:
+        unshown: Why there are no more pictures; they are worth less than the images.
+    """
 
     def __init__(
         self, job: OfflineJob, session: Session, scan: ScanFile, expected: Expected
@@ -180,6 +186,7 @@ class _Writer:
         self.newest: SessionImage | None = None
         self.window = (0.0, 1.0)
         self.old_pictures: set[Path] = set()
+        self.unshown: OutputError | None = None
 
     def __enter__(self) -> _Writer:
         if self.job.png is not None:
@@ -236,7 +243,7 @@ class _Writer:
 
     def _take_old_pictures_away(self) -> None:
         """Those of another scan, which `overwrite` allows to replace: nobody shall mix them up."""
-        for path in self.old_pictures:
+        for path in self.old_pictures if self.unshown is None else ():
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
@@ -266,8 +273,12 @@ class _Writer:
             return
         made = self.session.to_ismrmrd(image, last=last)
         self.file.append(made)
-        if self.job.png is not None:
-            name = f"image_{image.number:05d}_slice_{image.data.counters['slice']:03d}.png"
-            path = self.job.png / name
-            self.old_pictures.discard(path)
+        if self.job.png is None or self.unshown is not None:
+            return
+        name = f"image_{image.number:05d}_slice_{image.data.counters['slice']:03d}.png"
+        path = self.job.png / name
+        self.old_pictures.discard(path)
+        try:
             save_png(path, made.data[0, 0], self.window)
+        except OutputError as error:
+            self.unshown = error

@@ -221,6 +221,19 @@ def test_a_picture_that_cannot_be_made_is_told_before_the_work(
     assert only(tmp_path) == ["file"]
 
 
+def test_pictures_that_can_not_be_written_cost_no_images(small_scan: Path, tmp_path: Path) -> None:
+    png = tmp_path / "png"
+
+    def take_away(done: int, total: int) -> None:
+        if png.is_dir():
+            png.rmdir()
+            png.write_text("")
+
+    with pytest.raises(OutputError, match=r"can't write .*image_00001_slice_000\.png"):
+        offline(small_scan, tmp_path / "out.h5", take_away, png=png)
+    assert len(read(tmp_path / "out.h5")) == 2
+
+
 def test_pictures_are_not_replaced_unasked_and_not_mixed(small_scan: Path, tmp_path: Path) -> None:
     png = tmp_path / "png"
     png.mkdir()
