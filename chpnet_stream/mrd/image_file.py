@@ -103,10 +103,14 @@ class ImageFile:
             raise OutputError(
                 f"can't write to folder {self.path.parent}: {reason}; choose another one with -o"
             ) from error
-        self._group = self._file.require_group(self.group)
-        if self._xml is not None:
-            xml = self._group.create_dataset("xml", (1,), dtype=h5py.special_dtype(vlen=bytes))
-            xml[0] = self._xml
+        try:
+            self._group = self._file.require_group(self.group)
+            if self._xml is not None:
+                xml = self._group.create_dataset("xml", (1,), dtype=h5py.special_dtype(vlen=bytes))
+                xml[0] = self._xml
+        except _NOT_WRITTEN as error:
+            self.__exit__(type(error), error, None)
+            raise OutputError(f"can't write {self.path}: {error}") from error
         return self
 
     def __exit__(
