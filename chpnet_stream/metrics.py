@@ -25,6 +25,7 @@ class SessionMetrics:
     Attributes:
         images: Images made.
         incomplete: Of these, images of slices with missing lines.
+        marked: Of these, images of data that contradict themselves (`ChpnetDataMark`).
         fallbacks: Images that are not of the method asked for, by kind of reason.
         methods: Images by the method that made them.
         latencies_ms: Last readout of a slice received to its image ready, in milliseconds.
@@ -36,6 +37,7 @@ class SessionMetrics:
 
     images: int = 0
     incomplete: int = 0
+    marked: int = 0
     fallbacks: Counter[str] = field(default_factory=Counter)
     methods: Counter[str] = field(default_factory=Counter)
     latencies_ms: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
@@ -57,6 +59,7 @@ class SessionMetrics:
             "methods": dict(self.methods),
             "fallbacks": dict(self.fallbacks),
             "incomplete": self.incomplete,
+            "marked": self.marked,
             "deadline_misses": self.deadline_misses,
             "latency_ms": {name: round(ms, 2) for name, ms in self.latency().items()},
         }

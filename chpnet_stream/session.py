@@ -256,6 +256,7 @@ class Session:
         self._number += 1
         metrics.images += 1
         metrics.incomplete += not data.complete
+        metrics.marked += bool(result.mark)
         metrics.methods[result.method] += 1
         if result.fallback is not None:
             metrics.fallbacks[result.fallback.partition(":")[0]] += 1

@@ -255,6 +255,22 @@ def test_pictures_are_not_replaced_unasked_and_not_mixed(small_scan: Path, tmp_p
         assert comparison.read_text() == "precious"
 
 
+def test_images_of_data_that_contradict_themselves_are_counted(
+    small_scan: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "in.h5"
+    path.write_bytes(small_scan.read_bytes())
+    with h5py.File(path, "a") as file:  # one line of the first slice is another one
+        row = file["dataset/data"][12]
+        row["data"] = file["dataset/data"][11]["data"]
+        file["dataset/data"][12] = row
+    report = offline(path, tmp_path / "out.h5")
+    marked = ["ChpnetDataMark" in image.meta for image in read(tmp_path / "out.h5")]
+    assert marked[0]
+    assert report.session.metrics.marked == sum(marked)
+    assert report.session.metrics.counted()["marked"] == sum(marked)
+
+
 def test_comparison_with_the_truth_of_a_simulation(tmp_path: Path) -> None:
     path = simulated(tmp_path, slices=3, contrasts=2)
     card = write_model(tmp_path, untrained(tiny_config(), 0.0))

@@ -160,6 +160,7 @@ def _print(job: Any, report: OfflineReport, as_json: bool) -> None:
         "latency_max_ms": latency["max"],
         "fallbacks": dict(session.metrics.fallbacks),
         "incomplete_slices": session.metrics.incomplete,
+        "data_marks": session.metrics.marked,
         "comparison": str(job.comparison) if job.comparison else None,
     }
     scores = [

@@ -270,4 +270,6 @@ class Scan:
             words.append(f"{self.metrics.deadline_misses} sent after the deadline")
         if self.metrics.incomplete:
             words.append(f"{self.metrics.incomplete} incomplete")
+        if self.metrics.marked:
+            words.append(f"{self.metrics.marked} to check the data of (ChpnetDataMark)")
         return "; ".join(words)

@@ -87,6 +87,7 @@ def test_json_of_a_comparison(
     assert sum(found["method"].values()) == 2
     assert sum(found["fallbacks"].values()) == found["method"].get("cg-sense", 0)
     assert found["latency_p50_ms"] <= found["latency_p95_ms"] <= found["latency_max_ms"]
+    assert found["data_marks"] == 0
     assert [row["method"] for row in found["scores"]] == ["zero-filled", "cg-sense", "chpnet"]
     assert found["reference"] == "truth stored in the file"
     assert Path(found["comparison"]) == tmp_path / "png" / "out_compare.png"
