@@ -26,7 +26,10 @@ install: $(STAMP)
 
 # torch first and by its exact version, so that no other package's wish can fetch a second one.
 $(STAMP): pyproject.toml hatch_build.py
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/pip || $(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || \
+		{ echo "make: found $$($(PYTHON) --version 2>&1), expected Python 3.10 to 3.13;" \
+			"name one: PYTHON=python3.12 make ..." >&2; exit 1; }
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,dev]'
 	touch $@
