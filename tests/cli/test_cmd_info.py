@@ -3,9 +3,11 @@ import shutil
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 
 from chpnet_stream.cli.main import main
+from chpnet_stream.mrd import flags
 
 
 def run(*words: str) -> int:
@@ -72,6 +74,22 @@ def test_lines_without_a_time_stamp_do_not_count_for_the_time(unset, small_scan,
     assert run(str(path), "--json") == 0
     found = json.loads(capsys.readouterr().out)["scan_time_s"]
     assert found is None if unset is None else before - 0.1 < found <= before
+
+
+def test_a_full_centre_without_flags_is_calibration_enough(small_scan, tmp_path, capsys):
+    """As offline sees it."""
+    path = tmp_path / "scan.h5"
+    shutil.copy(small_scan, path)
+    with h5py.File(path, "r+") as file:
+        data = file["dataset/data"][:]
+        data["head"]["flags"] &= ~np.uint64(flags.CALIBRATION | flags.CALIBRATION_AND_IMAGE)
+        file["dataset/data"][:] = data
+    assert run(str(path), "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["calibration_lines"], found["can_reconstruct"]) == (0, True)
+    with pytest.raises(SystemExit) as stop:
+        main(["offline", str(path), "--method", "cg-sense"])
+    assert stop.value.code == 0
 
 
 def test_a_scan_that_cannot_be_exits_2_after_the_table(small_scan, tmp_path, capsys):
