@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chpnet_stream.errors import ConfigurationError, OutputError
+from chpnet_stream.mrd.hdf5_disk import Hdf5Disk
 from chpnet_stream.whole_file import check_target, hidden_name
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ UINT16_TOP = 32767
 _DTYPES = {"float32": np.float32, "complex64": np.complex64, "uint16": np.uint16}
 _PARTS = {np.dtype(np.complex64): "<f4", np.dtype(np.complex128): "<f8"}
 """How the ISMRMRD library stores complex pixels: real and imaginary parts of this type."""
-
-_NOT_WRITTEN = (OSError, RuntimeError)
-"""What h5py raises where it can't write: the second one when it closes a file on a full disk."""
 
 
 @dataclass
@@ -89,6 +87,7 @@ class ImageFile:
         self._overwrite = overwrite
         self._as_received = as_received
         self._series: dict[Any, _Series] = {}
+        self._disk: Any = None
         self._file: Any = None
         self._check_target()
         self._temporary = hidden_name(self.path)
@@ -97,20 +96,17 @@ class ImageFile:
         import h5py
 
         try:
-            self._file = h5py.File(self._temporary, "x")
+            self._disk = Hdf5Disk(self._temporary)
         except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else error
             raise OutputError(
-                f"can't write to folder {self.path.parent}: {reason}; choose another one with -o"
+                f"can't write to folder {self.path.parent}: {error.strerror or error}; choose "
+                "another one with -o"
             ) from error
-        try:
-            self._group = self._file.require_group(self.group)
-            if self._xml is not None:
-                xml = self._group.create_dataset("xml", (1,), dtype=h5py.special_dtype(vlen=bytes))
-                xml[0] = self._xml
-        except _NOT_WRITTEN as error:
-            self.__exit__(type(error), error, None)
-            raise OutputError(f"can't write {self.path}: {error}") from error
+        self._file = h5py.File(self._disk, "w")
+        self._group = self._file.require_group(self.group)
+        if self._xml is not None:
+            xml = self._group.create_dataset("xml", (1,), dtype=h5py.special_dtype(vlen=bytes))
+            xml[0] = self._xml
         return self
 
     def __exit__(
@@ -124,14 +120,17 @@ class ImageFile:
                 for series in self._series.values():
                     self._finish(series)
                 self._file.close()
+                self._disk.check()
                 self._check_target()
                 os.replace(self._temporary, self.path)  # noqa: PTH105  (atomic on every system)
-        except _NOT_WRITTEN as failure:
-            raise OutputError(f"can't write {self.path}: {failure}") from failure
+        except OSError as failure:
+            raise OutputError(
+                f"can't write {self.path}: {failure.strerror or failure}"
+            ) from failure
         finally:
             spools = [series.spool for series in self._series.values() if series.spool is not None]
-            for opened in (self._file, *spools):
-                with suppress(*_NOT_WRITTEN):  # what is still to be written, on a full disk
+            for opened in (self._file, self._disk, *spools):
+                with suppress(OSError):  # what a spool still has to write, on a full disk
                     opened.close()
             self._temporary.unlink(missing_ok=True)
 
@@ -156,9 +155,11 @@ class ImageFile:
             OutputError: the disk is full.
         """
         try:
-            return scan.copy_waveforms(self._group)
+            count = scan.copy_waveforms(self._group)
+            self._disk.check()
         except OSError as error:
-            raise OutputError(f"can't write {self.path}: {error}") from error
+            raise OutputError(f"can't write {self.path}: {error.strerror or error}") from error
+        return count
 
     @property
     def count(self) -> int:
@@ -193,8 +194,9 @@ class ImageFile:
                 series.heads.append(_head_record(image.getHead()))
                 series.metas.append(dict(image.meta))
                 series.stored += 1
-        except _NOT_WRITTEN as error:
-            raise OutputError(f"can't write {self.path}: {error}") from error
+            self._disk.check()
+        except OSError as error:
+            raise OutputError(f"can't write {self.path}: {error.strerror or error}") from error
 
     def _check_target(self) -> None:
         check_target(self.path, overwrite=self._overwrite)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chpnet_stream.errors import OutputError
+from chpnet_stream.mrd.hdf5_disk import Hdf5Disk
 from chpnet_stream.simulation.geometry import SliceGeometry, slice_geometry
 from chpnet_stream.simulation.header import simulation_header
 from chpnet_stream.simulation.kspace import ECHO_SPACING_MS, SliceTruth, simulate_slice
@@ -84,12 +84,15 @@ def simulate_scan(
     with whole_file(path) as temporary:
         import ismrmrd
 
+        disk = Hdf5Disk(temporary)
         try:
-            with ismrmrd.Dataset(str(temporary), GROUP, mode="x") as dataset:
+            with ismrmrd.Dataset(disk, GROUP, mode="w") as dataset:
                 dataset.write_xml_header(simulation_header(options).encode())
-                return _Writer(path, options, dataset).write(progress or (lambda *_: None))
-        except RuntimeError as error:  # what h5py raises when it closes a file on a full disk
-            raise OutputError(f"can't write {path}: {error}") from error
+                written = _Writer(path, options, dataset, disk).write(progress or (lambda *_: None))
+            disk.check()
+        finally:
+            disk.close()
+        return written
 
 
 @dataclass
@@ -99,6 +102,7 @@ class _Writer:
     path: Path
     options: SimulationOptions
     dataset: Any
+    disk: Hdf5Disk
     _count: int = 0
     _time_ms: float = 0.0
     _truth: dict[int, SliceTruth] = field(default_factory=dict)
@@ -232,6 +236,7 @@ class _Writer:
             readout.slice_dir[:] = geometry.normal
             self._stamp(readout, contrast * ECHO_SPACING_MS)
             self.dataset.append_acquisition(readout)
+            self.disk.check()
         self._time_ms += options.line_interval_ms
 
     def _acquisition(self, samples: NDArray[np.complex64]) -> Any:
