@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from chpnet_stream.engines.engine import first_line
+from chpnet_stream.engines.failures import FOREIGN
 from chpnet_stream.engines.trust import untrusted, write_trusted
 from chpnet_stream.errors import OutputError
 
@@ -49,6 +53,22 @@ class KeptFile:
     def refuse(self, fault: str) -> None:
         """Tell that what was found is not used."""
         logger.warning("%s: found %s that can't be used: %s", self.path, self.what, fault)
+
+    def take(self, serialize: Callable[[], Any]) -> bool:
+        """Keep what a library hands out; where it can't, that is told of by a warning, too.
+
+        Args:
+            serialize: Gives its bytes.
+
+        Returns:
+            Whether it was written.
+        """
+        try:
+            content = bytes(serialize())
+        except FOREIGN as error:
+            logger.warning("%s: %s can't be kept: %s", self.path, self.what, first_line(error))
+            return False
+        return self.write(content)
 
     def write(self, content: bytes) -> bool:
         """Keep it; a failure is told of by a warning.

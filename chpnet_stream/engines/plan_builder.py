@@ -122,7 +122,7 @@ class PlanBuilder:
 
     def _save_timings(self, cache: Any) -> None:
         if self.timings is not None and cache is not None:
-            self.timings.write(bytes(cache.serialize()))
+            self.timings.take(cache.serialize)
 
 
 def _strongly_typed(trt: Any) -> int:

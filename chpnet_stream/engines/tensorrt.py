@@ -298,6 +298,9 @@ class _Plan:
             raise failure(f"{package.name}: can't load the plan of {name}", self._reason())
         self.compiled = KeptFile(compiled, "compiled kernels")
         self.kernels: Any = None
+        self.config: Any = None
+        self._kept_for: set[tuple[int, ...]] = set()
+        self._can_keep = True
         self.context = self._make_context()
         if self.context is None:
             raise NoMemoryError(f"{package.name}: no memory to run {name}: {self._reason()}")
@@ -335,7 +338,8 @@ class _Plan:
         strategies = getattr(self.package.module, "DynamicShapesKernelSpecializationStrategy", None)
         if strategies is None:
             return self.engine.create_execution_context()
-        config = self.engine.create_runtime_config()
+        # Both are kept as long as the context, which may ask them for more.
+        config = self.config = self.engine.create_runtime_config()
         config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
         self.kernels = self._kept_kernels(config)
         config.set_runtime_cache(self.kernels)
@@ -357,9 +361,13 @@ class _Plan:
         return config.create_runtime_cache()
 
     def _keep_kernels(self) -> None:
-        """For the next start of the program; a dry run pays for it, not a slice."""
-        if not self.compiled.write(bytes(self.kernels.serialize())):
-            self.kernels = None
+        """For the next start of the program; a dry run pays for it, not a slice.
+
+        Once for each shape: scans of several matrices may take turns.
+        """
+        if self._can_keep and self.shape not in self._kept_for:
+            self._kept_for.add(self.shape)
+            self._can_keep = self.compiled.take(self.kernels.serialize)
 
     def _reason(self) -> str:
         return self.package.complaint() or "it gives no reason"

@@ -22,7 +22,7 @@ from chpnet_stream.engines.tensorrt_package import load_package
 from chpnet_stream.errors import EngineError
 from chpnet_stream.network.card import PlanRecord
 from chpnet_stream.network.weights import Model, find_model
-from tests.engines.fake_tensorrt import FakeTensorRT, fake_gpu
+from tests.engines.fake_tensorrt import Config, FakeTensorRT, Kernels, fake_gpu
 from tests.network.problems import problem_of
 
 CPU = torch.device("cpu")
@@ -376,6 +376,35 @@ def test_kernels_that_can_not_be_kept_cost_nothing_else(model, rtx_module, monke
     assert "No space left" in caplog.text
 
 
+def test_kernels_that_are_not_handed_out_cost_nothing_else(model, rtx_module, monkeypatch, caplog):
+    """TensorRT gives nothing where memory is short, and raises nothing."""
+    engine = rtx_engine(model)
+    caplog.clear()
+    monkeypatch.setattr(Kernels, "serialize", lambda self: None)
+    for size in (24, 32):
+        assert engine.run(problem(16, size)).isfinite().all()
+        assert engine.name == "tensorrt-rtx-fp32"
+    assert len(caplog.records) == 2  # once for each plan
+    assert "compiled kernels can't be kept: cannot convert 'NoneType'" in caplog.text
+
+
+def test_scans_that_take_turns_keep_the_kernels_of_a_matrix_once(model, rtx_module, monkeypatch):
+    """Writing them takes time that no slice has."""
+    written = []
+    write = KeptFile.write
+
+    def counted(self, content):
+        written.append(self.path.name)
+        return write(self, content)
+
+    monkeypatch.setattr(KeptFile, "write", counted)
+    engine = rtx_engine(model)
+    for _ in range(3):
+        for size in (24, 32):
+            engine.run(problem(16, size))
+    assert len(written) == 2 * len(model.card.onnx_sha256)
+
+
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
@@ -399,6 +428,13 @@ def test_times_of_kernels_are_kept(model, trt, tmp_path, caplog, spoil, says):
     found = [r.message for r in caplog.records if "they are made now" not in r.message]
     start = f"{path}: found times of kernels that can't be used: "
     assert [text.startswith(start) and says in text for text in found] == [True] * bool(spoil)
+
+
+def test_times_that_are_not_handed_out_cost_no_plans(model, trt, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(Config, "KNOWN", None)
+    assert made(model).run(problem()).isfinite().all()
+    assert "times of kernels can't be kept: cannot convert 'NoneType'" in caplog.text
+    assert not list((tmp_path / "plans").glob("timings-*"))
 
 
 def test_no_gpu_is_told(model, monkeypatch):
