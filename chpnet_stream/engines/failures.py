@@ -17,7 +17,7 @@ FAILURES = (ChpnetError, *FOREIGN)
 """What another engine may be able to do without."""
 
 _MEMORY = re.compile(
-    r"out ?of ?memory|(insufficient|not enough|no) memory|bad_alloc", re.IGNORECASE
+    r"out[ _]?of[ _]?memory|(insufficient|enough|no)( free)? memory|bad_alloc", re.IGNORECASE
 )
 
 

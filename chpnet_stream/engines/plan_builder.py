@@ -55,8 +55,7 @@ class PlanBuilder:
             EngineError: If the graph can't be parsed or compiled; TensorRT's own words are quoted.
         """
         trt, log = self.package.module, self.package.log
-        self.package.complaint()
-        builder = trt.Builder(log)
+        builder = self.package.builder()
         network = builder.create_network(_strongly_typed(trt))
         parser = trt.OnnxParser(network, log)
         if not parser.parse(content):

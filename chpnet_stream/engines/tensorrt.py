@@ -174,7 +174,7 @@ class TensorRTEngine:
         self.plain_name = f"{package}-{precision}"
         self.shapes = shapes or known_shapes(model, self.package, target, precision)
         self.multiple = model.card.student.multiple
-        self.runtime = self.package.module.Runtime(self.package.log)
+        self.runtime = self.package.runtime()
         student = load_student(model).to(device)
         key = plan_key(model, self.package, target, precision, self.shapes)
         self._load(student, key, cache or plan_cache(), build)

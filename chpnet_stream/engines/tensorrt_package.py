@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chpnet_stream.engines.engine import first_line
-from chpnet_stream.engines.failures import FOREIGN, NotInstalledError
+from chpnet_stream.engines.failures import FOREIGN, NotInstalledError, failure
 from chpnet_stream.errors import EngineError
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
@@ -38,6 +38,37 @@ class TensorRTPackage:
     def complaint(self) -> str:
         """The last errors that it has said since the last call, newest first, in one line."""
         return self.log.take()
+
+    def runtime(self) -> Any:
+        """What loads plans.
+
+        Raises:
+            EngineError: As `_made` says.
+        """
+        return self._made("Runtime")
+
+    def builder(self) -> Any:
+        """What compiles graphs.
+
+        Raises:
+            EngineError: As `_made` says.
+        """
+        return self._made("Builder")
+
+    def _made(self, kind: str) -> Any:
+        """One of the classes that look for the GPU and its driver.
+
+        Raises:
+            EngineError: If these don't suit it, in its own words: the binding only says that it
+                has none.
+        """
+        self.complaint()
+        try:
+            return getattr(self.module, kind)(self.log)
+        except FOREIGN as error:
+            raise failure(
+                f"{self.name} {self.version} can't begin", self.complaint() or first_line(error)
+            ) from error
 
     def compute_capability(self, target: str) -> Any:
         """Its constant of a target.

@@ -249,6 +249,18 @@ def test_a_network_for_other_matrices_that_can_not_be_loaded(model, trt, monkeyp
     assert names(engine, problem()) == "tensorrt-fp32"
 
 
+@pytest.mark.parametrize("kind", ["Runtime", "Builder"])
+def test_a_driver_that_does_not_suit_is_told_in_tensorrt_s_words(model, trt, monkeypatch, kind):
+    def none(log):
+        log.log(1, "CUDA initialization failure with error: 35. Please check your installation")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    monkeypatch.setattr(trt, kind, none)
+    said = r"tensorrt 10\.14\.1 can't begin: CUDA initialization failure with error: 35"
+    with pytest.raises(EngineError, match=said):
+        made(model)
+
+
 def test_a_run_that_fails_is_told_in_tensorrt_s_words(model, trt):
     engine = made(model)
     trt.fails = True
