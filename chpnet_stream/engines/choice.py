@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal, get_args
 
 import torch
 
-from chpnet_stream.engines.allowed import PLAN_ENGINES, PRECISIONS, check_allowed
+from chpnet_stream.engines.allowed import PLAN_ENGINES, PRECISIONS, check_allowed, find
 from chpnet_stream.engines.engine import Engine
 from chpnet_stream.engines.failures import FOREIGN, NoPlansError, NotInstalledError, told
 from chpnet_stream.engines.processor import has_bfloat16
@@ -21,12 +23,21 @@ from chpnet_stream.network.weights import Model
 EngineName = Literal["auto", "onnx", "openvino", "pytorch", "tensorrt", "tensorrt-rtx"]
 ENGINES: tuple[str, ...] = get_args(EngineName)
 
+DRIVER = Path("/proc/driver/nvidia/version")
+"""There where NVIDIA's driver is loaded; also in a container that was not given the GPU."""
+
 logger = logging.getLogger(__name__)
 
 
 def default_device() -> torch.device:
     """The first GPU, or the CPU where there is none."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _misses_gpu() -> bool:
+    """Whether there is a GPU that PyTorch was built for and can't use, and nobody hides it."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    return torch.version.cuda is not None and DRIVER.exists() and not hidden
 
 
 def make_engine(
@@ -37,10 +48,10 @@ def make_engine(
     Args:
         name: "auto" takes, on a GPU, TensorRT plans that are there already, else PyTorch; on a CPU
             PyTorch in bf16 where the CPU has such instructions, else ONNX Runtime; and tells by a
-            warning when it must take another than that. `tensorrt` and `tensorrt-rtx` fall back to
-            PyTorch on the GPU and then to what a CPU has, and so does `pytorch` on a GPU, by a
-            warning and by the engine's name (`stand_in.reason_of` has the reason). Another name
-            takes that engine or fails.
+            warning when it must take another than that, or this machine has a GPU that PyTorch
+            can't use. `tensorrt` and `tensorrt-rtx` fall back to PyTorch on the GPU and then to
+            what a CPU has, and so does `pytorch` on a GPU, by a warning and by the engine's name
+            (`stand_in.reason_of` has the reason). Another name takes that engine or fails.
         model: The model.
         device: Device of the PyTorch engine and of "auto"; by default the GPU if there is one.
         precision: Of the denoisers (`engines.allowed`); "auto" is fp16 for TensorRT; bf16 for
@@ -56,7 +67,13 @@ def make_engine(
     if precision not in ("auto", *PRECISIONS):
         known = ("auto", *PRECISIONS)
         raise ConfigurationError(f"no precision '{precision}'; {hint(precision, known)}")
-    device = device or default_device()
+    if device is None:
+        device = default_device()
+        if device.type == "cpu" and name in ("auto", "pytorch") and _misses_gpu():
+            logger.warning(
+                "PyTorch can't use the GPU of this machine: networks run on the CPU, which is "
+                "slower; see `chpnet-stream doctor`"
+            )
     if name in PLAN_ENGINES:
         return _with_plans(name, model, device, precision)
     if device.type == "cuda" and name == "auto":
@@ -108,6 +125,11 @@ def _on_gpu(model: Model, device: torch.device, precision: str) -> Engine:
     from chpnet_stream.engines.tensorrt import TensorRTEngine
 
     wanted = _plan_precision(precision)
+    if not any(find(name, wanted).targets for name in PLAN_ENGINES):
+        raise EngineError(
+            f"engine auto has no {precision} on a GPU: {find('pytorch', precision).why}; expected "
+            "precision auto"
+        )
     failed, reasons = "", []
     for name in PLAN_ENGINES:
         try:

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from chpnet_stream.engines import pytorch, tensorrt
+from chpnet_stream.engines import choice, pytorch, tensorrt
 from chpnet_stream.engines.allowed import PLAN_ENGINES
 from chpnet_stream.engines.choice import default_device, make_engine
 from chpnet_stream.engines.engine import Problem, first_line
@@ -160,6 +160,42 @@ def test_auto_on_a_gpu_needs_plans_for_half_precision(tiny_model):
         pytest.skip("this machine has a GPU")
     with pytest.raises(EngineError, match=r"expected plans of precision fp16.*compile"):
         make_engine("auto", find_model(tiny_model()), torch.device("cuda"), "fp16")
+
+
+def test_a_gpu_that_is_missed_is_told(tiny_model, tmp_path, monkeypatch, caplog, bfloat16):
+    """As behind an update of the kernel or the driver: nothing else would tell it in a scan."""
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    bfloat16(False)
+    driver = tmp_path / "version"
+    monkeypatch.setattr(choice, "DRIVER", driver)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    model = find_model(tiny_model())
+    make_engine("auto", model)
+    assert not caplog.records  # there is none
+    driver.write_text("NVRM version: ...")
+    for name in ("auto", "pytorch"):
+        caplog.clear()
+        assert make_engine(name, model).device == CPU
+        (record,) = caplog.records
+        assert record.levelno == logging.WARNING
+        assert record.getMessage().startswith("PyTorch can't use the GPU of this machine: ")
+    caplog.clear()
+    make_engine("onnx", model)
+    make_engine("auto", model, CPU)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    make_engine("auto", model)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(torch.version, "cuda", None)
+    make_engine("auto", model)
+    assert not caplog.records  # it is meant
+
+
+def test_auto_tells_where_a_gpu_has_no_such_precision(tiny_model, machine):
+    said = "auto has no bf16 on a GPU: on a GPU it is not measured; .*; expected precision auto"
+    with pytest.raises(EngineError, match=said):
+        make_engine("auto", find_model(tiny_model()), GPU, "bf16")
 
 
 def test_default_device_exists():
