@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from chpnet_stream.engines.engine import Problem, first_line, run_network
+from chpnet_stream.engines.failures import FOREIGN
 from chpnet_stream.engines.graphs import replace_denoisers
 from chpnet_stream.errors import EngineError
 from chpnet_stream.idle_threads import threads_of_all
@@ -30,8 +31,11 @@ class OnnxEngine:
     def __init__(self, model: Model, threads: int | None = None, precision: str = "fp32") -> None:
         try:
             import onnxruntime
-        except ImportError as error:
-            raise EngineError("onnx: expected the package onnxruntime, found none") from error
+        except (ImportError, *FOREIGN) as error:  # not there, or not whole
+            raise EngineError(
+                f"onnx: expected the package onnxruntime, found: {first_line(error)}; "
+                "pip install --force-reinstall onnxruntime"
+            ) from error
         self.name = "onnx-cpu" if precision == "fp32" else f"onnx-cpu-{precision}"
         self.card = model.card
         self.device = torch.device("cpu")

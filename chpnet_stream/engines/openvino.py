@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from chpnet_stream.engines.engine import Problem, first_line, run_network
+from chpnet_stream.engines.failures import FOREIGN
 from chpnet_stream.engines.graphs import replace_denoisers
 from chpnet_stream.errors import EngineError
 from chpnet_stream.idle_threads import threads_of_all
@@ -30,15 +31,16 @@ class OpenVinoEngine:
     def __init__(self, model: Model, threads: int | None = None, precision: str = "fp32") -> None:
         try:
             import openvino
-        except (ImportError, OSError) as error:
+
+            core = openvino.Core()
+        except (ImportError, *FOREIGN) as error:  # not there, or not whole
             raise EngineError(
-                "openvino: expected the package openvino, found none; "
+                f"openvino: expected the package openvino, found: {first_line(error)}; "
                 "pip install 'chpnet-stream[openvino]'"
             ) from error
         self.name = "openvino-cpu" if precision == "fp32" else f"openvino-cpu-{precision}"
         self.card = model.card
         self.device = torch.device("cpu")
-        core = openvino.Core()
         settings = {
             "INFERENCE_PRECISION_HINT": HINTS[precision],
             "INFERENCE_NUM_THREADS": threads or threads_of_all(),

@@ -117,6 +117,29 @@ def test_openvino_is_taken_at_its_word(tiny_model, monkeypatch):
         make_engine("openvino", find_model(tiny_model()), CPU)
 
 
+@pytest.mark.parametrize(
+    ("name", "package", "text", "says"),
+    [
+        ("onnx", "onnxruntime", "raise AttributeError('_ARRAY_API not found')", "_ARRAY_API"),
+        ("onnx", "onnxruntime", "raise ImportError('libstdc++.so.6: too old')", "libstdc"),
+        ("openvino", "openvino", "raise AttributeError('_ARRAY_API not found')", "_ARRAY_API"),
+        ("openvino", "openvino", "def Core():\n    raise RuntimeError('no plugins')", "no plugins"),
+    ],
+)
+def test_a_package_that_is_not_whole_is_told(
+    tiny_model, tmp_path, monkeypatch, name, package, text, says
+):
+    model = find_model(tiny_model())
+    (tmp_path / f"{package}.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, package, raising=False)
+    try:
+        with pytest.raises(EngineError, match=rf"package {package}, found: .*{says}.*; pip inst"):
+            make_engine(name, model, CPU)
+    finally:
+        sys.modules.pop(package, None)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 @pytest.mark.parametrize("name", PLAN_ENGINES)
 def test_plans_without_a_gpu_fall_back_loudly(tiny_model, caplog, name):
