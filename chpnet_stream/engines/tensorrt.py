@@ -98,10 +98,12 @@ def find_plans(model: Model, key: PlanKey, cache: Path | None = None) -> list[by
 
 
 def known_shapes(model: Model, package: TensorRTPackage, target: str, precision: str) -> PlanShapes:
-    """Shapes of the plans beside the card that fit, else `DEFAULT_SHAPES`."""
+    """Shapes of the plans beside the card that are for this use, else `DEFAULT_SHAPES`.
+
+    They may be of another version: plans that are made anew are for the same matrices.
+    """
     for record in model.card.plans:
-        found = (record.package, record.version, record.target, record.precision)
-        if found == (package.name, package.version, target, precision):
+        if (record.package, record.target, record.precision) == (package.name, target, precision):
             return PlanShapes.parse(*record.shapes)
     return PlanShapes.parse(*DEFAULT_SHAPES)
 

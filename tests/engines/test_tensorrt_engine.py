@@ -170,6 +170,17 @@ def test_after_a_plan_beside_the_card_the_cache_is_asked(beside, trt, caplog):
     assert [plan.startswith(b"beside") for plan in trt.loads] == [True, False, False] * 2
 
 
+def test_behind_an_upgrade_plans_are_made_for_the_same_matrices(beside, trt):
+    trt.__version__ = "10.15.0"
+    builds = len(trt.builds)
+    engine = made(beside, shapes=None)
+    assert engine.shapes == SHAPES
+    assert len(trt.builds) == 2 * builds
+    assert names(engine, problem(24, 32)) == "tensorrt-fp32"
+    assert made(beside, shapes=None, build=False).shapes == SHAPES
+    assert len(trt.builds) == 2 * builds
+
+
 @pytest.mark.parametrize("full", ["engine", "context"])
 def test_where_memory_is_short_no_plan_is_made_again(model, trt, full, tmp_path):
     made(model)
