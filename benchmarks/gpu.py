@@ -141,7 +141,7 @@ def _case(
     table = ON_GPU if device.type == "cuda" else ON_CPU
     rows: list[dict[str, Any]] = []
     for label in options.engines or table:
-        print(f"gpu: {case.coils} coils, {case.matrix} x {case.matrix}: {label}")
+        print(f"gpu: {case.words}: {label}")
         row: dict[str, Any] = {"coils": case.coils, "matrix": case.matrix, "engine": label}
         try:
             gc.collect()  # what the engine before had

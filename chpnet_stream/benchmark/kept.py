@@ -90,6 +90,7 @@ class Kept:
 
 
 def _key(case: Case, name: str) -> str:
+    """Name of an entry in files that there are already: not to be changed with `Case.words`."""
     return f"{case.coils} coils, {case.matrix} x {case.matrix}, {name}"
 
 

@@ -48,6 +48,12 @@ class Case:
     coils: int
 
     @property
+    def words(self) -> str:
+        """As people read it: 16 coils, 256 x 256."""
+        coils = "1 coil" if self.coils == 1 else f"{self.coils} coils"
+        return f"{coils}, {self.matrix} x {self.matrix}"
+
+    @property
     def acceleration(self) -> int:
         """Distance of the measured lines: one coil can't be accelerated."""
         return ACCELERATION if self.coils > 1 else 1

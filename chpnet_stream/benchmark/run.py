@@ -119,7 +119,7 @@ class _Simulated:
 
     def __init__(self, case: Case, plan: Plan) -> None:
         self.case = case
-        self.size = f"{case.coils} coils, {case.matrix} x {case.matrix}"
+        self.size = case.words
         self._maps = plan.maps
         self._bytes: ScanBytes | None = None
 

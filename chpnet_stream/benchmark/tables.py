@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chpnet_stream.benchmark.machine import machine
-from chpnet_stream.benchmark.plan import ACCELERATION, CALIBRATION_LINES
+from chpnet_stream.benchmark.plan import ACCELERATION, CALIBRATION_LINES, Case
 from chpnet_stream.benchmark.ratios import COMPARISONS, ratios
 from chpnet_stream.benchmark.run import Results
 
@@ -132,9 +132,7 @@ Software: {versions}.
     missing = dict(results.unusable) | results.failed
     for row in results.references:
         if row.get("why"):
-            missing[f"{row['coils']} coils, {row['matrix']} x {row['matrix']}, {row['what']}"] = (
-                row["why"]
-            )
+            missing[f"{Case(row['matrix'], row['coils']).words}, {row['what']}"] = row["why"]
     if missing:
         parts.append("\n## Not measured\n")
         parts += [f"- {name}: {why}" for name, why in missing.items()]

@@ -58,6 +58,11 @@ def test_half_precision_spends_less_where_the_cpu_has_it(monkeypatch: pytest.Mon
     assert not in_half("pytorch:bf16")
 
 
+def test_sizes_as_people_read_them() -> None:
+    assert Case(128, 1).words == "1 coil, 128 x 128"
+    assert Case(256, 16).words == "16 coils, 256 x 256"
+
+
 def test_properties_of_the_gadget() -> None:
     case = Case(256, 16)
     plan = Plan(("onnx:fp32",), (case,), rate=4.0, model="m.json")
