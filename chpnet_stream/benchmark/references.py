@@ -17,7 +17,7 @@ import torch
 from chpnet_stream.benchmark.scan_bytes import ScanBytes
 from chpnet_stream.engines.engine import Problem, first_line
 from chpnet_stream.engines.onnx import OnnxEngine
-from chpnet_stream.engines.stand_in import INSTEAD
+from chpnet_stream.engines.stand_in import stands_in
 from chpnet_stream.errors import ChpnetError, EngineError
 from chpnet_stream.mrd.header import ScanHeader
 from chpnet_stream.mrd.wire.byte_stream import BytesStream
@@ -143,7 +143,7 @@ def _ours(
     if recorder.last is not None:
         recorders.append(recorder)
     rows = [{**row, "by": engine.name, "engine": name} for row in (network, image)]
-    if INSTEAD in engine.name:
+    if stands_in(engine):
         why = f"expected the engine that was asked for, found {engine.name}"
         rows = [{**row, "ms": None, "why": why} for row in rows]
     return rows

@@ -27,7 +27,7 @@ from chpnet_stream.benchmark.references import PAPER, measure_references
 from chpnet_stream.benchmark.scan_bytes import ScanBytes
 from chpnet_stream.engines.choice import make_engine
 from chpnet_stream.engines.engine import Engine
-from chpnet_stream.engines.stand_in import INSTEAD, reason_of
+from chpnet_stream.engines.stand_in import reason_of
 from chpnet_stream.errors import (
     ChpnetError,
     ConfigurationError,
@@ -159,9 +159,9 @@ def _loaded(plan: Plan, unusable: dict[str, str]) -> dict[str, _Loaded]:
         except (EngineError, ModelError, ConfigurationError) as error:
             unusable[name] = str(error)
             continue
-        if INSTEAD in made.name:
-            why = reason_of(made).removeprefix(f"{kind}: ") or "it can't be used here"
-            unusable[name] = f"{why}; found {made.name}"
+        why = reason_of(made)
+        if why:
+            unusable[name] = f"{why.removeprefix(f'{kind}: ')}; found {made.name}"
         else:
             engines[name] = _Loaded(made, made.name)
     if not engines:

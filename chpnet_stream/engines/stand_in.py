@@ -41,7 +41,16 @@ class StandIn:
         return self.engine.run(problem)
 
 
+def stands_in(engine: Engine) -> bool:
+    """Whether this thread's last image is by another engine than the one that was asked for.
+
+    It may be so for one matrix only, for which there are no plans; where it is so for good,
+    `reason_of` knows why.
+    """
+    return INSTEAD in engine.name
+
+
 def reason_of(engine: Engine) -> str:
-    """Why another engine runs than the one that was asked for; empty where it is that one."""
+    """Why another engine runs for good than the one that was asked for; empty where none does."""
     found: str = getattr(engine, "reason", "")
     return found

@@ -15,7 +15,7 @@ from chpnet_stream.engines.engine import Engine, Problem
 from chpnet_stream.engines.plan_key import PlanShape
 from chpnet_stream.engines.problems import mapped
 from chpnet_stream.engines.pytorch import PyTorchEngine
-from chpnet_stream.engines.stand_in import INSTEAD
+from chpnet_stream.engines.stand_in import stands_in
 from chpnet_stream.errors import EngineError, InputError, ModelError
 from chpnet_stream.network.card import ModelCard
 from chpnet_stream.network.weights import Model
@@ -113,7 +113,7 @@ def measure_parity(
     for number, (example, expected) in enumerate(zip(examples, references, strict=True)):
         problem = mapped(example.problem, lambda tensor: tensor.to(engine.device))
         found = engine.run(problem).cpu().double()
-        if INSTEAD in engine.name:
+        if stands_in(engine):
             raise EngineError(
                 f"found an image {tuple(problem.start.shape)} made by {engine.name}; expected all "
                 "by the engine that is measured"
