@@ -9,6 +9,7 @@ from typing import Any
 from chpnet_stream import __version__
 from chpnet_stream.benchmark.machine import package_versions
 from chpnet_stream.benchmark.plan import Case, Plan
+from chpnet_stream.benchmark.references import may_come_yet
 from chpnet_stream.engines.processor import cores, processor
 from chpnet_stream.errors import ConfigurationError
 from chpnet_stream.json_text import json_text
@@ -72,10 +73,10 @@ class Kept:
         self._keep(_key(case, engine), row)
 
     def references(self, case: Case) -> list[dict[str, Any]] | None:
-        """The rows of a size by other methods; None where they are still to be measured."""
+        """The rows of a size by other methods; None where they are to be measured, also again."""
         key = _key(case, "references " + " ".join(self.plan.engines))
         rows: list[dict[str, Any]] | None = self._rows.get(key)
-        return rows
+        return None if rows is None or any(map(may_come_yet, rows)) else rows
 
     def keep_references(self, case: Case, rows: list[dict[str, Any]]) -> None:
         """Keep them, on the disk at once."""

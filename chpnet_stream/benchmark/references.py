@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +187,15 @@ def _row(what: str, part: str, measure: Callable[[], float]) -> dict[str, Any]:
         return {**row, "ms": None, "why": str(error)}
     except (ChpnetError, RuntimeError, ValueError, OSError) as error:  # memory or disk, mostly
         return {**row, "ms": None, "why": f"{type(error).__name__}: {first_line(error)}"}
+
+
+def may_come_yet(row: Mapping[str, Any]) -> bool:
+    """Whether a row has no time for a reason that may have passed since: memory, a full disk.
+
+    Programs that are still not installed are no such reason.
+    """
+    missing = row.get("by") == BART and shutil.which("bart") is None
+    return bool(row.get("why")) and not missing
 
 
 def median_ms(run: Callable[[], object], repeats: int) -> float:

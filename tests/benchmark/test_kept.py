@@ -7,6 +7,7 @@ import pytest
 
 from chpnet_stream.benchmark.kept import Kept
 from chpnet_stream.benchmark.plan import Case, Plan
+from chpnet_stream.benchmark.references import BART, CG_SENSE
 from chpnet_stream.errors import ConfigurationError, OutputError
 
 CASE = Case(128, 8)
@@ -26,6 +27,22 @@ def test_rows_are_there_for_the_next_run(tmp_path: Path) -> None:
     assert second.streamed(Case(128, 16), "onnx") is None
     assert second.references(CASE) == [{"what": "x", "ms": 1.0}]
     assert [p.name for p in tmp_path.iterdir()] == ["kept.json"]
+
+
+def test_what_failed_beside_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "kept.json"
+    kept = Kept(PLAN, path)
+    rows = [{"by": CG_SENSE, "ms": 1.0}, {"by": BART, "ms": None, "why": "bart is not installed"}]
+    kept.keep_references(CASE, rows)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert Kept(PLAN, path).references(CASE) == rows  # it still isn't
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    assert Kept(PLAN, path).references(CASE) is None
+    failed = {"by": CG_SENSE, "ms": None, "why": "RuntimeError: can't allocate memory"}
+    kept.keep_references(CASE, [failed])
+    assert Kept(PLAN, path).references(CASE) is None
+    kept.keep_references(CASE, [{"by": CG_SENSE, "ms": 1.0}])
+    assert Kept(PLAN, path).references(CASE) == [{"by": CG_SENSE, "ms": 1.0}]
 
 
 def test_rows_of_fewer_slices_or_another_pace_are_measured_again(tmp_path: Path) -> None:
