@@ -55,6 +55,7 @@ class Streamed:
         burst: Slices in the burst.
         methods: Images by the method that made them, as their meta say.
         engines: Images of the network by the engine that made them, as their meta say.
+        fallback: Why the first image that is not the network's is not, as its meta say.
         report: What the gadget's process saw (`gadget`); empty for another gadget.
     """
 
@@ -64,6 +65,7 @@ class Streamed:
     burst: int = 0
     methods: dict[str, int] = field(default_factory=dict)
     engines: dict[str, int] = field(default_factory=dict)
+    fallback: str = ""
     report: dict[str, Any] = field(default_factory=dict)
 
 
@@ -297,6 +299,7 @@ class _Arrivals(threading.Thread):
             self.seen.methods[method] = self.seen.methods.get(method, 0) + 1
             if engine is not None:
                 self.seen.engines[engine] = self.seen.engines.get(engine, 0) + 1
+            self.seen.fallback = self.seen.fallback or str(meta.get("ChpnetFallback", ""))
             self._change.notify_all()
         if self.engine and engine not in (None, self.engine):
             raise PeerGoneError(f"expected images by the engine {self.engine}, found {engine}")

@@ -35,7 +35,6 @@ from chpnet_stream.errors import (
     ModelError,
     PeerError,
     PeerGoneError,
-    ProtocolError,
 )
 from chpnet_stream.network.weights import find_model
 
@@ -80,7 +79,7 @@ def run_plan(
 
     Raises:
         ConfigurationError: None of the engines can be used here.
-        PeerError, PeerGoneError: Every gadget failed.
+        PeerError, PeerGoneError, EngineError: Every gadget failed.
     """
     if plan.threads:
         torch.set_num_threads(plan.threads)
@@ -89,7 +88,7 @@ def run_plan(
     kept = kept or Kept(plan)
     course = Course(plan, list(engines), kept, progress)
     course.tell(BEGIN)
-    failure: ProtocolError | None = None
+    failure: ChpnetError | None = None
     for case in plan.cases:
         scan = _Simulated(case, plan)
         for name, engine in engines.items():
@@ -100,7 +99,7 @@ def run_plan(
             else:
                 try:
                     row = _streamed(plan, scan, name, engine.name, course)
-                except (PeerError, PeerGoneError) as error:
+                except (PeerError, PeerGoneError, EngineError) as error:
                     failure = error
                     results.failed[f"{scan.size}, {name}"] = str(error)
                     continue
@@ -180,6 +179,7 @@ def _streamed(
 
     Raises:
         PeerError, PeerGoneError: The gadget failed, or its images are by another engine.
+        EngineError: None of its images is the network's, and no deadline was set that may be why.
     """
     case, what = scan.case, f"{scan.size}, {engine}"
     course.begin(course.each, streamed_s(plan, case, asked) + scan.needs_s)
@@ -193,6 +193,10 @@ def _streamed(
         burst=BURST,
         progress=lambda: course.image(what),
     )
+    if NETWORK_METHOD not in seen.methods and not plan.set_deadline:
+        raise EngineError(
+            f"expected images by the network, found {', '.join(seen.methods)} only: {seen.fallback}"
+        )
     return {"asked": asked, **_row(case, engine, seen, plan)}
 
 

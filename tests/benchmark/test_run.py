@@ -1,5 +1,6 @@
 """A gadget that fails in one size costs that size only."""
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,9 @@ from chpnet_stream.benchmark.kept import Kept
 from chpnet_stream.benchmark.peer import Streamed, stream
 from chpnet_stream.benchmark.plan import Case, Plan
 from chpnet_stream.benchmark.tables import as_markdown
-from chpnet_stream.errors import ConfigurationError, PeerGoneError
+from chpnet_stream.engines.onnx import OnnxEngine
+from chpnet_stream.errors import ConfigurationError, EngineError, PeerGoneError
+from chpnet_stream.network.weights import find_model
 
 PLAN = Plan(("onnx",), (Case(32, 2), Case(48, 2)), slices=1, rate=0, threads=1, references=False)
 
@@ -78,6 +81,25 @@ def test_rows_are_labelled_by_what_made_the_images(monkeypatch: pytest.MonkeyPat
     with pytest.raises(PeerGoneError, match="by the engine tensorrt-fp16, found onnx-cpu;"):
         run.run_plan(Plan(("onnx",), (Case(32, 2),), slices=1, rate=0, references=False))
     assert asked == ["onnx-cpu"]
+
+
+def test_conventional_images_are_no_row_of_an_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the gadget's process has no memory for the network, and this one has it."""
+    installed = find_model("chpnet-rt")
+    shutil.copy(installed.folder / "chpnet-rt.json", tmp_path)
+    for path in installed.files():
+        shutil.copy(path, tmp_path)
+    (tmp_path / "chpnet-rt.0.onnx").write_bytes(b"damaged")
+    monkeypatch.setattr(run, "make_engine", lambda *_, **__: OnnxEngine(installed))
+    card = str(tmp_path / "chpnet-rt.json")
+    plan = Plan(
+        ("onnx",), (Case(32, 2),), slices=1, rate=0, threads=1, model=card, references=False
+    )
+    said = "expected images by the network, found cg-sense only: engine not loaded: .*damaged"
+    with pytest.raises(EngineError, match=said):
+        run.run_plan(plan)
 
 
 def test_the_reason_why_an_engine_is_left_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
