@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import platform
-import shutil
-import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
+from chpnet_stream.benchmark.machine import bart_version
 from chpnet_stream.benchmark.tables import markdown_table
 from chpnet_stream.engines.processor import cores, processor
 from chpnet_stream.whole_file import write_whole
 
-__all__ = ["CHECKOUT", "TABLES", "bart_version", "machine", "markdown_table", "write"]
+__all__ = ["CHECKOUT", "TABLES", "machine", "markdown_table", "write"]
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 TABLES = CHECKOUT / "docs" / "tables"
@@ -23,19 +22,9 @@ def machine(threads: int) -> str:
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "onnxruntime", "numpy"))
     return (
         f"Hardware: {processor()}, {cores()} cores; threads used: {threads}.\n"
-        f"Software: Python {platform.python_version()}, {packages}, bart {bart_version()}."
+        f"Software: Python {platform.python_version()}, {packages}, bart "
+        f"{bart_version() or 'not installed'}."
     )
-
-
-def bart_version() -> str:
-    """Version of the program `bart`, or "not installed"."""
-    program = shutil.which("bart")
-    if program is None:
-        return "not installed"
-    done = subprocess.run(  # noqa: S603 - a fixed command
-        [program, "version"], capture_output=True, text=True, timeout=60, check=False
-    )
-    return (done.stdout.strip() or done.stderr.strip() or "unknown").removeprefix("v")
 
 
 def write(path: Path, text: str) -> None:

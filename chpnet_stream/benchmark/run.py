@@ -54,6 +54,7 @@ class Results:
         unusable: Why an engine was left out, by its name.
         failed: What the gadget said where it failed, by size and engine; nothing is kept of it, so
             that it is tried again when the run is resumed.
+        model: Its name and checksum.
     """
 
     plan: Plan
@@ -61,6 +62,7 @@ class Results:
     references: list[dict[str, Any]] = field(default_factory=list)
     unusable: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    model: str = ""
 
 
 def run_plan(
@@ -83,7 +85,8 @@ def run_plan(
     """
     if plan.threads:
         torch.set_num_threads(plan.threads)
-    results = Results(plan)
+    card = find_model(plan.model).card
+    results = Results(plan, model=f"{card.name} {card.checksum}")
     engines = _loaded(plan, results.unusable)
     kept = kept or Kept(plan)
     course = Course(plan, list(engines), kept, progress)

@@ -48,6 +48,7 @@ def as_dict(results: Results) -> dict[str, Any]:
     plan = results.plan
     return {
         "machine": machine(),
+        "model": results.model,
         "slices": plan.slices,
         "rate_per_s": plan.rate,
         "deadline_ms": plan.deadline_ms,
@@ -99,6 +100,7 @@ gadget's memory, and of what it held of the GPU's. load: processes that wanted a
 
 Hardware: {told["processor"]}, {told["cores"]} cores, {gpu}; threads: {told["threads"]}.
 Software: {versions}.
+Model: {results.model}.
 """,
         markdown_table([_cut(r, STREAMED) for r in results.streamed], _digits(STREAMED)),
     ]

@@ -52,12 +52,16 @@ def test_tables_of_a_tiny_run(tmp_path: Path) -> None:
         assert compared["bart_pics"] == pytest.approx(bart["ms"] / ours["image"])
     else:
         assert (compared["bart_pics"], bart["why"]) == (None, "bart is not installed")
-    assert told["machine"]["versions"]["torch"]
+    versions = told["machine"]["versions"]
+    assert versions["torch"]
+    assert ("bart" in versions) == bool(shutil.which("bart"))
+    assert told["model"].startswith("chpnet-rt ")
     assert told["failed"] == {}
     assert json.loads(numbers.read_text())["ratios"] == told["ratios"]
     page = out.read_text()
     assert "`chpnet-stream bench --engine onnx --matrix 32 --coils 2 --slices 2 --rate 0" in page
     assert "| 2 | 32 | onnx-cpu | 2 |" in page
+    assert f"Model: {told['model']}." in page
     assert done.stderr.startswith("about 10 s for 32 images\n2 coils, 32 x 32, onnx-cpu (1 of 32 ")
     assert row["engines"] == {"onnx-cpu": 1 + 2 + 8}
     assert "| coils | matrix | engine | paper size | onnx runtime | cg sense | bart pics |" in page
