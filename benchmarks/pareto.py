@@ -94,6 +94,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="candidates by name")
     parser.add_argument("--table", type=Path, default=TABLES / "pareto.md")
     options = parser.parse_args()
+    options.changed = changed(parser, options)
     chosen = {n: c for n, c in CANDIDATES.items() if not options.only or n in options.only}
     for number, (name, changes) in enumerate(chosen.items(), 1):
         print(f"pareto: training {number} of {len(chosen)}, {name}", flush=True)
@@ -150,6 +151,16 @@ def _measure(name: str, changes: dict[str, Any], options: argparse.Namespace) ->
         scores["ssim"],
         times.median,
     )
+
+
+def changed(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
+    """Options that are not as they are by default, without those that say where files are."""
+    names = ("steps", "slices", "case", "repeats", "threads")
+    values = {name: getattr(options, name) for name in names}
+    words = [f" --{n} {v}" for n, v in values.items() if v != parser.get_default(n)]
+    if options.only:
+        words.append(" --only " + " ".join(f"'{name}'" for name in options.only))
+    return "".join(words)
 
 
 def mark_efficient(points: list[Point]) -> None:
@@ -210,8 +221,8 @@ def _page(points: list[Point], options: argparse.Namespace) -> str:
     digits = {"GMAC at 320 x 320": 2, "PSNR dB": 2, "SSIM": 4, "ms": 1}
     return f"""# Sizes of the student
 
-Made by `python benchmarks/pareto.py --data DATA --out OUT`, DATA by `chpnet-train prepare` of
-brain-tumor-mri/Training and mr-volumes.
+Made by `python benchmarks/pareto.py --data DATA --out OUT{options.changed}`, DATA by
+`chpnet-train prepare` of brain-tumor-mri/Training and mr-volumes.
 
 Every candidate was trained for {options.steps} steps of two slices by configs/training/pareto.yaml
 (simulated, 96 x 96, 4 virtual coils, R = 4 and 8, one seed) and scored on 64 held-back ones:

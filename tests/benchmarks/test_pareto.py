@@ -22,6 +22,8 @@ def test_two_candidates(tmp_path):
     assert row.rstrip(" |").endswith("yes")
     assert (tmp_path / "docs" / "pictures" / "pareto.png").read_bytes().startswith(b"\x89PNG")
     assert str(tmp_path) not in table.read_text()
+    given = f"--steps 1 --slices 4 --case 4x48x64 --repeats 1 --threads 1 --only '{SMALL}'"
+    assert f"`python benchmarks/pareto.py --data DATA --out OUT {given}`" in table.read_text()
 
 
 def test_the_front_is_what_nobody_beats():
