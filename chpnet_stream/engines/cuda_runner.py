@@ -17,6 +17,13 @@ from chpnet_stream.network.normal import Normal
 
 WARM_RUNS = 3
 
+RETRY = 16
+"""Where recording fails it is tried again after so many runs, then so many times as many."""
+
+_RECORDING = threading.Lock()
+"""Held while a graph is recorded. One engine's recording begins by waiting for the whole GPU, which
+CUDA refuses while another one records, and then both fail."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -27,6 +34,8 @@ class CudaRunner:
     reads the image. The whole network, its iterations and data consistency, is recorded as one CUDA
     graph when a matrix comes twice in a row, so that the CPU launches it once instead of hundreds
     of kernels. It is forgotten when another matrix comes, since engines prepare for one at a time.
+    Where it can't be recorded, which is told of by a warning, kernels are launched one by one; what
+    was in the way may pass (another engine that is being loaded, memory), and it is tried again.
     Runs of several threads take turns, since they share memory.
 
     Args:
@@ -46,6 +55,8 @@ class CudaRunner:
         torch.backends.cudnn.allow_tf32 = False
         self._recorded: _Recorded | None = None
         self._last: tuple[Any, ...] | None = None
+        self._chances = 0
+        self._next = 1
         self._lock = threading.Lock()
 
     def __call__(self, start: Tensor, adjoint: Tensor, normal: Normal, noise: Tensor) -> Tensor:
@@ -71,18 +82,25 @@ class CudaRunner:
         if not again:
             self._recorded = None
             return self._eager(problem)
-        if self._recorded is None:
-            try:
-                self._recorded = _Recorded(self._eager, problem)
-            except (RuntimeError, EngineError) as error:
-                self.record = False
-                logger.warning(
-                    "no CUDA graphs on %s: recording failed (%s); kernels are launched one by one",
-                    self.device,
-                    first_line(error),
-                )
-                return self._eager(problem)
-        return self._recorded.run(problem)
+        recorded = self._recorded = self._recorded or self._try_to_record(problem)
+        return self._eager(problem) if recorded is None else recorded.run(problem)
+
+    def _try_to_record(self, problem: Problem) -> _Recorded | None:
+        """The graph for a problem and those like it; None where it can't be had now."""
+        self._chances += 1
+        if self._chances < self._next:
+            return None
+        try:
+            with _RECORDING:
+                return _Recorded(self._eager, problem)
+        except (RuntimeError, EngineError) as error:
+            self._next = RETRY * self._chances
+            logger.warning(
+                "no CUDA graph on %s: recording failed (%s); kernels are launched one by one",
+                self.device,
+                first_line(error),
+            )
+            return None
 
     def _eager(self, problem: Problem) -> Tensor:
         return self.network(problem.start, problem.adjoint, problem.normal, problem.noise)

@@ -4,6 +4,7 @@ The fake records as CUDA does: the work that is done meanwhile on the memory tha
 """
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from chpnet_stream.engines.cuda_runner import WARM_RUNS, CudaRunner
+from chpnet_stream.engines.cuda_runner import RETRY, WARM_RUNS, CudaRunner
 from chpnet_stream.engines.problems import mapped
 from chpnet_stream.network.weights import find_model, load_student
 from tests.network.problems import sense_problem, solve
@@ -150,6 +151,60 @@ def test_where_recording_fails_kernels_are_launched_one_by_one(
             )
     assert len(caplog.records) == 1
     assert "recording failed (CUDA error: operation not permitted" in caplog.text
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU records it")
+def test_what_was_in_the_way_of_recording_may_pass(network, graphs, monkeypatch, caplog):
+    graph, failures = torch.cuda.CUDAGraph, [RuntimeError("CUDA out of memory")] * 2
+
+    def twice():
+        if failures:
+            raise failures.pop()
+        return graph()
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", twice)
+    runner = CudaRunner(network, DEVICE)
+    problem = made()
+    with torch.inference_mode():
+        expected = solve(network.student, problem)
+        for _ in range(RETRY**2 + 1):
+            torch.testing.assert_close(run(runner, problem), expected, rtol=0, atol=1e-5)
+    assert failures == []
+    assert len(caplog.records) == 2
+    (recorded,) = graphs
+    assert recorded.replays == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU records it")
+def test_one_engine_records_at_a_time(network, graphs, monkeypatch):
+    """CUDA lets nobody wait for the GPU while somebody records, and recording begins with that."""
+    inside, most = [], []
+    record = torch.cuda.graph
+
+    @contextmanager
+    def watched(*words, **more):
+        inside.append(1)
+        most.append(len(inside))
+        with record(*words, **more):
+            yield
+            time.sleep(0.05)
+        inside.pop()
+
+    monkeypatch.setattr(torch.cuda, "graph", watched)
+    others = [Network(network.student) for _ in range(3)]
+    runners = [CudaRunner(other, DEVICE) for other in others]
+    problem = made()
+
+    def scan(runner):
+        with torch.inference_mode():
+            for _ in range(2):
+                run(runner, problem)
+
+    with torch.inference_mode():
+        run(network, problem)  # what the fake replays
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(scan, runners))
+    assert most == [1, 1, 1]
 
 
 def test_runs_of_several_threads_take_turns(network, graphs):
