@@ -109,6 +109,27 @@ def test_a_second_precision_is_added(copied, capsys):
     assert (model.card.plans[1].tolerance, model.card.plans[1].overridden) == (0.2, True)
 
 
+def test_plans_that_are_gone_are_made_anew(copied, capsys):
+    card = copied / "tiny.json"
+    (record,) = find_model(card).card.plans
+    gone = copied / next(iter(record.files))
+    gone.unlink()
+    assert run("compile", card, "--target", "sm_86", "--package", "tensorrt-rtx", *QUICK) == 0
+    model = find_model(card)
+    model.verify()
+    assert [(p.target, p.precision) for p in model.card.plans] == [("sm_86", "fp16")]
+    # and they are no reason not to make others
+    (copied / next(iter(model.card.plans[0].files))).unlink()
+    capsys.readouterr()
+    assert run("compile", card, "--target", "sm_89", "--package", "tensorrt-rtx", *QUICK) == 0
+    model = find_model(card)
+    model.verify()
+    assert [(p.target, p.precision) for p in model.card.plans] == [("sm_89", "fp16")]
+    kind = "tensorrt-rtx fp16 sm_86"
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"the card no longer names plans ({kind}): expected the model file" in said
+
+
 def test_a_compiled_model_runs_on_every_other_engine(compiled):
     model = find_model(compiled / "tiny.json")
     assert make_engine("onnx", model, torch.device("cpu")).name == "onnx-cpu"

@@ -32,7 +32,7 @@ from chpnet_stream.errors import (
     OutputExistsError,
 )
 from chpnet_stream.network.card import PlanRecord
-from chpnet_stream.network.weights import Model, find_model, load_student
+from chpnet_stream.network.weights import Model, check_file, find_model, load_student
 from chpnet_stream.whole_file import write_whole
 from chpnet_training.parity import TOLERANCES, Example, Parity, measure_parity, refuse
 from chpnet_training.quantize import quantize_model
@@ -142,7 +142,7 @@ def compile_model(
         OutputExistsError: If another model of this name is in `out`.
         OutputError: If the folder can't be written.
     """
-    model.verify()
+    _without_plans(model).verify()  # plans that are gone are what may be wanted anew
     _check_folder(model, out)
     with tempfile.TemporaryDirectory(prefix="chpnet-compile-") as folder:
         staged = _staged(model, Path(folder))
@@ -249,12 +249,26 @@ def _check_folder(model: Model, out: Path) -> None:
             )
 
 
+def _without_plans(model: Model) -> Model:
+    return Model(model.card.model_copy(update={"plans": ()}), model.folder)
+
+
+def _whole(model: Model, record: PlanRecord) -> bool:
+    """Whether plans of another kind beside a card are there; told of by a warning, if not."""
+    try:
+        for name, checksum in record.files.items():
+            check_file(model.folder / name, checksum)
+    except ModelError as error:
+        kind = f"{record.package} {record.precision} {record.target}"
+        logger.warning("the card no longer names plans (%s): %s", kind, error)
+        return False
+    return True
+
+
 def _staged(model: Model, folder: Path) -> Model:
     """A copy whose files may be added to; without plans, which only their folder needs."""
-    plans = {name for record in model.card.plans for name in record.files}
-    for path in model.files():
-        if path.name not in plans:
-            shutil.copy(path, folder)
+    for path in _without_plans(model).files():
+        shutil.copy(path, folder)
     return Model(model.card, folder)
 
 
@@ -342,9 +356,10 @@ def _write(
     kept: tuple[PlanRecord, ...] = ()
     int8 = staged.card.int8_sha256
     if path.exists():
-        before = find_model(path).card
-        kept = tuple(p for p in before.plans if PlanStore.stem_beside(name, p) != stem)
-        int8 = int8 or before.int8_sha256
+        before = find_model(path)
+        others = (p for p in before.card.plans if PlanStore.stem_beside(name, p) != stem)
+        kept = tuple(record for record in others if _whole(before, record))
+        int8 = int8 or before.card.int8_sha256
     for source in staged.files():
         target = out / source.name
         if source.is_file() and (not target.exists() or ".int8." in source.name):
