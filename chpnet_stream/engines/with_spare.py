@@ -18,8 +18,15 @@ from chpnet_stream.errors import EngineError
 logger = logging.getLogger(__name__)
 
 
+class _NotFiniteError(EngineError):
+    """There is an image, of numbers that none can be made of."""
+
+
 class WithSpare:
     """Runs an engine; when it fails, another one takes over for good, by a warning and its name.
+
+    Its first image, that of a dry run, is looked at: one that is not finite is a failure, too (half
+    precision that overflows on this GPU), unless the other engine's is not either.
 
     The other one is loaded then, and the memory of the first is let go when the other has made its
     first image. If it can't do the problem either, the problem may be at fault and not the engine:
@@ -39,6 +46,7 @@ class WithSpare:
         self._engine: Engine | None = engine
         self._spare = LoadedLater("pytorch", make_spare)
         self._made_by = RunName(engine.name)
+        self._looked = False
         self._lock = threading.Lock()
 
     @property
@@ -53,10 +61,22 @@ class WithSpare:
             return self._run_spare(problem)
         try:
             image = engine.run(problem)
+            if not self._looked:
+                self._look(image)
         except (EngineError, *FOREIGN) as error:
             return self._take_over(problem, error)
         self._made_by.set(engine.name)
         return image
+
+    def _look(self, image: Tensor) -> None:
+        """At the first image; on a GPU this waits for it.
+
+        Raises:
+            _NotFiniteError: As said.
+        """
+        self._looked = True
+        if not image.isfinite().all():
+            raise _NotFiniteError(f"{self._usual}: found an image of NaN or infinite pixels")
 
     def _take_over(self, problem: Problem, error: Exception) -> Tensor:
         """The image by the other engine, which stays if it has one."""
@@ -65,6 +85,8 @@ class WithSpare:
             image = self._run_spare(problem)
         except EngineError as other:
             raise EngineError(f"{reason}; by another engine: {other}") from error
+        if isinstance(error, _NotFiniteError) and not image.isfinite().all():
+            return image  # the problem is at fault, or the network
         with self._lock:
             if self._engine is not None:
                 self._engine = None

@@ -133,6 +133,33 @@ def test_what_foreign_libraries_raise_is_no_lost_slice(model, problem, caplog, e
     assert engine.reason in caplog.text
 
 
+class Broken(Failing):
+    """An engine whose images are no numbers."""
+
+    def run(self, problem: Problem) -> torch.Tensor:
+        return super().run(problem) * float("nan")
+
+
+def test_a_first_image_that_is_not_finite_is_a_failure(model, problem, caplog):
+    engine = WithSpare(Broken(OnnxEngine(model), runs=9), lambda: PyTorchEngine(model, CPU))
+    for _ in range(2):
+        assert engine.run(problem).isfinite().all()
+        assert engine.name == "pytorch-cpu (instead of tensorrt-fp16)"
+    assert engine.reason == "tensorrt-fp16: found an image of NaN or infinite pixels"
+    (record,) = caplog.records
+    assert record.getMessage().startswith(engine.reason)
+
+
+def test_where_the_other_s_is_not_finite_either_it_is_not_the_engine(model, problem, caplog):
+    broken = Broken(OnnxEngine(model), runs=9)
+    engine = WithSpare(broken, lambda: Broken(PyTorchEngine(model, CPU), runs=9))
+    for _ in range(3):
+        assert engine.run(problem).isnan().all()
+    assert engine.name == "tensorrt-fp16"
+    assert (engine.reason, broken.runs) == ("", 6)
+    assert not caplog.records
+
+
 def test_the_deadline_s_own_error_is_no_failure(model, problem):
     engine = WithSpare(
         Failing(OnnxEngine(model), runs=0, error=TooLateError()), lambda: PyTorchEngine(model, CPU)
