@@ -135,10 +135,12 @@ def test_partial_fourier_keeps_the_magnitude_only(make):
     assert counter.counts == {"k-space that is not complete": 1}
 
 
-def test_single_coil_files_give_magnitudes(make):
+@pytest.mark.parametrize("names", [("esc",), ("esc", "rss")])
+def test_single_coil_files_give_magnitudes(make, names):
+    """The published ones hold both reconstructions."""
     stored = np.ones((1, 12, 10), dtype=np.complex64)
-    path = make(kspace=stored, reconstruction_esc=np.ones((1, 6, 5), dtype=np.float32))
-    (one,) = read_fastmri(path)
+    images = {f"reconstruction_{name}": np.ones((1, 6, 5), dtype=np.float32) for name in names}
+    (one,) = read_fastmri(make(kspace=stored, **images))
     assert one.kspace is None
     assert one.private
 

@@ -1,8 +1,8 @@
 """fastMRI HDF5 files: their reference reconstructions, and the k-space of multi-coil ones.
 
-Layout (Zbontar et al., arXiv:1811.08839): ``reconstruction_esc`` (single-coil) or
-``reconstruction_rss`` (multi-coil) `slices y x`; ``kspace`` `slices [coils] kx ky`, the readout
-before the phase encoding; ``ismrmrd_header``; attribute ``patient_id``.
+Layout (Zbontar et al., arXiv:1811.08839): ``reconstruction_rss`` `slices y x`, in single-coil files
+``reconstruction_esc`` as well; ``kspace`` `slices [coils] kx ky`, the readout before the phase
+encoding; ``ismrmrd_header``; attribute ``patient_id``.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ def read_fastmri(
 ) -> Iterator[SourceImage]:
     """Yields the slices of the file's reference reconstruction, scaled by the volume's maximum.
 
-    Multi-coil files also give their k-space: lines that are empty at the edges of the matrix taken
-    off, readout oversampling removed, in units of the noise (estimated from the first slice: the
-    files have no noise scan), in virtual coils. Where lines are missing on one side only (partial
-    Fourier) the magnitude comes alone, and ``skipped`` counts it.
+    Multi-coil files also give their k-space (that of single-coil files is emulated, and left
+    alone): lines that are empty at the edges of the matrix taken off, readout oversampling removed,
+    in units of the noise (estimated from the first slice: the files have no noise scan), in virtual
+    coils. Where lines are missing on one side only (partial Fourier) the magnitude comes alone, and
+    ``skipped`` counts it.
 
     Args:
         path: the file.
@@ -56,7 +57,7 @@ def read_fastmri(
             raise InputError(f"{path}: {name} of shape {data.shape}; expected `slices y x`.")
         patient = _text(file.attrs.get("patient_id", "")).strip()
         encoding = _encoding(file, path)
-        raw = _Raw(path, file.get("kspace"), encoding) if kspace and name.endswith("rss") else None
+        raw = _Raw(path, file["kspace"], encoding) if kspace and _has_coils(file) else None
         for number, magnitude in enumerate(scale_volume(data, f"{path}:{name}")):
             origin = f"{path.name} {name} {number}"
             measured = raw.slice(number) if raw is not None else None
@@ -96,14 +97,13 @@ class _Raw:
     def __init__(self, path: Path, kspace: Any, encoding: Encoding | None) -> None:
         self.path, self.kspace, self.encoding = path, kspace, encoding
         self.level: float | None = None
-        if kspace is not None:
-            _check_axes(path, kspace)
+        _check_axes(path, kspace)
 
     def slice(self, number: int) -> np.ndarray | None:
         """complex64 `virtual ky kx`; None where it is not complete."""
         from chpnet_stream.scan.readout import remove_oversampling
 
-        if self.kspace is None or number >= len(self.kspace) or "mask" in self.kspace.parent:
+        if number >= len(self.kspace) or "mask" in self.kspace.parent:
             return None
         data = _coils(self.kspace, number)
         if not np.isfinite(data).all():
@@ -120,6 +120,11 @@ class _Raw:
         if self.encoding is not None and self.encoding.encoded.matrix[0] == width:
             data = remove_oversampling(data, self.encoding.cropped(0))
         return virtual_coils(data / np.float32(self.level))
+
+
+def _has_coils(file: Any) -> bool:
+    """Whether there is k-space as coils measured it: that of single-coil files is a mixture."""
+    return getattr(file.get("kspace"), "ndim", 3) != 3
 
 
 def _noise_level(kspace: np.ndarray) -> float:
