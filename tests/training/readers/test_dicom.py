@@ -117,6 +117,15 @@ def test_step_and_ticks(tmp_path):
     assert ticks == files[::2]
 
 
+def test_step_is_that_of_frames_where_a_file_has_many(tmp_path):
+    planes = np.stack([PIXELS + number for number in range(5)])
+    files = [write_dicom(tmp_path / f"{n}", planes + n, InstanceNumber=n) for n in (0, 10)]
+    images = list(read_dicom(files, step=2))
+    highest = PIXELS.max() + 14
+    found = [round(float(image.magnitude.max()) * highest) for image in images]
+    assert found == [PIXELS.max() + n for n in (0, 2, 4, 10, 12, 14)]
+
+
 def test_damaged_files_are_refused_or_told(tmp_path):
     good = write_dicom(tmp_path / "good", PIXELS)
     cut = write_dicom(tmp_path / "cut", PIXELS)

@@ -87,6 +87,12 @@ def test_plane_is_refused(tmp_path):
         list(read_nifti(save(tmp_path / "v.nii", np.ones((4, 4), dtype=np.int16))))
 
 
+def test_colours_are_refused(tmp_path):
+    colours = np.zeros((4, 4, 4), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    with pytest.raises(InputError, match=r"v\.nii: found colours"):
+        list(read_nifti(save(tmp_path / "v.nii", colours)))
+
+
 def test_unknown_orientation_is_refused(tmp_path, volume):
     with pytest.raises(InputError, match="unknown orientation 'oblique'"):
         list(read_nifti(save(tmp_path / "v.nii", volume), orientations=["oblique"]))

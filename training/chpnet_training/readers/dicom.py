@@ -25,7 +25,7 @@ from chpnet_training.readers.image import SkipCounter, SourceImage, scale_volume
 _HEADER_TAGS = [
     "SOPClassUID", "Modality", "ImageType", "SeriesInstanceUID", "StudyInstanceUID", "PatientID",
     "SeriesDescription", "ProtocolName", "InstanceNumber", "SamplesPerPixel", "BurnedInAnnotation",
-    "PhotometricInterpretation", "Rows", "ComplexImageComponent",
+    "PhotometricInterpretation", "Rows", "ComplexImageComponent", "NumberOfFrames",
 ]  # fmt: skip
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _LOCALISER = re.compile(r"locali[sz]er|scout|survey|\b3[ -]?plane|\bloc\b", re.IGNORECASE)
@@ -37,6 +37,7 @@ class _File:
     path: Path
     number: int
     subject: str
+    frames: int
 
 
 def read_dicom(
@@ -56,7 +57,7 @@ def read_dicom(
 
     Args:
         paths: the files, of any number of series, in any order.
-        step: every how manieth slice of a series is taken.
+        step: every how manieth slice of a series is taken; of multi-frame files, frame of a file.
         subject: whom a file shows; by default the patient in its header.
         skipped: counts what was left out and why.
         unreadable: called with the error of a file that cannot be read; by default it is raised.
@@ -74,8 +75,9 @@ def read_dicom(
                 reason = _reason(header)
                 uid = str(header.get("SeriesInstanceUID") or path.parent)
                 number = int(header.get("InstanceNumber") or 0)
+                frames = int(header.get("NumberOfFrames") or 1)
                 patient = _subject(header, path)
-            file = _File(path, number, patient if subject is None else subject(path))
+            file = _File(path, number, patient if subject is None else subject(path), frames)
         except InputError as error:
             _tell(error, path, unreadable)
             reason = None
@@ -89,20 +91,24 @@ def read_dicom(
         series[uid, file.subject].append(file)
     for place, files in enumerate(series.values()):
         files.sort(key=lambda file: (file.number, str(file.path)))
-        yield from _read_series(files[::step], place, unreadable, tick)
+        if any(file.frames > 1 for file in files):
+            yield from _read_series(files, place, step, unreadable, tick)
+        else:
+            yield from _read_series(files[::step], place, 1, unreadable, tick)
 
 
 def _read_series(
     files: list[_File],
     place: int,
+    step: int,
     unreadable: Callable[[InputError, Path], None] | None,
     tick: Callable[[Path], None] | None,
 ) -> Iterator[SourceImage]:
-    """The slices of one series."""
+    """The slices of one series; every how manieth frame of each file."""
     frames: list[tuple[np.ndarray, tuple[float, float] | None, bool]] = []
     for file in files:
         try:
-            frames += _frames(file.path)
+            frames += _frames(file.path, step)
         except InputError as error:
             _tell(error, file.path, unreadable)
         if tick is not None:
@@ -162,8 +168,13 @@ def _subject(header: Any, path: Path) -> str:
     return f"folder {path.parent}"
 
 
-def _frames(path: Path) -> list[tuple[np.ndarray, tuple[float, float] | None, bool]]:
-    """Frames `y x` (float32, rescaled), their pixels in mm, and whether low is bright."""
+def _frames(path: Path, step: int) -> list[tuple[np.ndarray, tuple[float, float] | None, bool]]:
+    """Frames `y x` (float32, rescaled), their pixels in mm, and whether low is bright.
+
+    Args:
+        path: the file.
+        step: every how manieth frame.
+    """
     data = _read(path)
     with _as_input_error(path):
         stored = np.asarray(data.pixel_array)
@@ -171,7 +182,7 @@ def _frames(path: Path) -> list[tuple[np.ndarray, tuple[float, float] | None, bo
         inverted = str(data.PhotometricInterpretation) == "MONOCHROME1"
         return [
             (_rescaled(plane, data, number), _pixel_size(data, number), inverted)
-            for number, plane in enumerate(planes)
+            for number, plane in list(enumerate(planes))[::step]
         ]
 
 

@@ -45,7 +45,8 @@ def read_nifti(
         skipped: counts what was left out and why.
 
     Raises:
-        InputError: if the file is no NIfTI, not 3-D or 4-D, or an orientation is unknown.
+        InputError: if the file is no NIfTI, not 3-D or 4-D or in colour, or an orientation is
+            unknown.
     """
     import nibabel
     from nibabel.filebasedimages import ImageFileError
@@ -69,6 +70,10 @@ def read_nifti(
         ) from error
     if data.ndim not in {3, 4}:
         raise InputError(f"{path}: found shape {data.shape}; expected a 3-D or 4-D volume.")
+    if data.dtype.kind not in "buifc":
+        raise InputError(
+            f"{path}: found colours ({data.dtype}); expected intensities. Leave out this volume."
+        )
     zooms = [float(size) for size in image.header.get_zooms()[:3]]
     name = path.name.split(".nii")[0]
     volumes = data[..., np.newaxis] if data.ndim == 3 else data
