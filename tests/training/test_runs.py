@@ -7,6 +7,7 @@ import torch
 
 from chpnet_stream.errors import ConfigurationError, InputError
 from chpnet_stream.network.weights import find_model, load_student
+from chpnet_training.beginning import note_origin
 from chpnet_training.dataset import FixedSlices, Slices
 from chpnet_training.optimization import TrainingError
 from chpnet_training.recipe import Recipe
@@ -61,6 +62,29 @@ def test_a_run_begins_with_the_averaged_weights_of_another(bank, tmp_path, train
     weights = state_of(trained, file)["networks"]["student"]
     for network in (begun.learner.evaluated, begun.learner.guarded.network):
         assert all(torch.equal(p, weights[name]) for name, p in network.state_dict().items())
+
+
+def test_a_run_goes_on_only_with_what_it_began_with(bank, tmp_path, trained):
+    recipe, first = recipe_for_all(), trained / CHECKPOINT
+    materials = Materials(cpu(), bank, tmp_path / "run")
+    supervised_run(recipe, "student", materials, first).run(stop=lambda: True)
+    for initial in (first, None):  # without it, too: the weights are in the run's own checkpoint
+        assert supervised_run(recipe, "student", materials, initial).step == 1
+    state = state_of(trained)
+    next(iter(state["networks"]["student"].values())).mul_(1.5)
+    other = tmp_path / "other.ckpt"
+    torch.save(state, other)
+    with pytest.raises(TrainingError, match=r"--initial .*/other\.ckpt .*begun with .*last\.ckpt"):
+        supervised_run(recipe, "student", materials, other)
+
+
+def test_a_run_that_began_with_random_weights_takes_no_others(bank, tmp_path, trained):
+    begun = make_run("student", recipe_for_all(), bank, tmp_path)
+    note_origin(begun, bank)
+    begun.run(stop=lambda: True)
+    materials = Materials(cpu(), bank, tmp_path)
+    with pytest.raises(TrainingError, match=r"last\.ckpt \(.*begun with random weights"):
+        supervised_run(recipe_for_all(), "student", materials, trained / CHECKPOINT)
 
 
 def test_weights_of_another_student_are_no_beginning(trained):

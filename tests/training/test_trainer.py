@@ -251,6 +251,22 @@ def test_a_checkpoint_of_another_recipe_is_refused_and_the_difference_named(bank
         make_run("student", recipe_for_all(7), bank, uninterrupted["student"])
 
 
+@pytest.mark.parametrize(
+    ("kind", "wanted"), [("teacher", "teacher"), ("distill", "student and teacher")]
+)
+def test_a_run_of_another_kind_is_refused(bank, uninterrupted, kind, wanted):
+    """The recipe of all of them is the same."""
+    said = f"expected a run that trains the {wanted}, found one that trains the student; choose"
+    with pytest.raises(TrainingError, match=said):
+        make_run(
+            kind,
+            recipe_for_all(),
+            bank,
+            uninterrupted["student"],
+            teacher=teacher_of(uninterrupted),
+        )
+
+
 def test_a_checkpoint_from_before_a_setting_came_is_continued(bank, tmp_path, uninterrupted):
     state = state_of(uninterrupted["student"])
     del state["recipe"]["validation"]["patience"]

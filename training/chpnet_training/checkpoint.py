@@ -155,7 +155,7 @@ def given_to(state: dict[str, Any]) -> dict[str, Identity]:
 def check_given(
     path: Path, state: dict[str, Any], given: Mapping[str, Identity], *, quiet: bool = False
 ) -> None:
-    """Refuse to go on with other data, or another teacher, than those a run was begun with.
+    """Refuse to go on with other data, or other networks, than those a run was begun with.
 
     Args:
         path: Where the checkpoint is, for messages.
@@ -170,6 +170,11 @@ def check_given(
     begun = given_to(state)
     for option, now in given.items():
         before = begun.get(option)
+        if before is None and option == "initial" and begun_with_nothing(state):
+            raise CheckpointError(
+                f"{path}: expected a run that was begun with {now}, found one that was begun with "
+                "random weights; give the command that began it, or choose another --out folder"
+            )
         if before is None:
             if not quiet:
                 logger.warning(
@@ -184,6 +189,12 @@ def check_given(
                 f"{path}: expected a run with --{option} {now}, found one that was begun with "
                 f"{before}; give the same file again, or choose another --out folder"
             )
+
+
+def begun_with_nothing(state: dict[str, Any]) -> bool:
+    """Whether a run is known to have begun with random weights; `chpnet_training.provenance`."""
+    about = state.get("about") or {}
+    return "initial" in about and about["initial"] is None
 
 
 def weights_identity(path: Path, weights: Mapping[str, Tensor]) -> Identity:

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +18,6 @@ from chpnet_training.bank import SourceBank
 from chpnet_training.checkpoint import (
     give_weights,
     given_to,
-    load_network,
     read_checkpoint,
     stored_recipe,
     weights_identity,
@@ -89,10 +87,11 @@ def supervised_run(
         initial: Checkpoint, or card of a model, whose weights the network begins with.
     """
     network = build_network(recipe, name)
+    given: dict[str, Identity] = {}
     if initial is not None:
-        begin_with(network, name, initial)
+        given["initial"] = begin_with(network, name, initial)
     learner = Supervised(materials.fabric, network, recipe, name)
-    return _trainer(recipe, learner, materials)
+    return _trainer(recipe, learner, materials, given)
 
 
 @explained()
@@ -108,18 +107,19 @@ def distillation_run(
         initial: Checkpoint, or card of a model, whose weights the student begins with.
     """
     student = build_network(recipe, "student")
+    given: dict[str, Identity] = {}
     if initial is not None:
-        begin_with(student, "student", initial)
+        given["initial"] = begin_with(student, "student", initial)
     master = SwinTeacher(recipe.teacher, recipe.student.task)
     state = read_checkpoint(teacher)
     give_weights(master, "teacher", state, teacher)
     if not isinstance(student, Student):
         raise TypeError(f"expected a student, found {type(student).__name__}")
     learner = Distillation(materials.fabric, student, master, recipe)
-    taught_by = weights_identity(teacher, state["networks"]["teacher"])
+    given["teacher"] = weights_identity(teacher, state["networks"]["teacher"])
     if materials.fabric.is_global_zero:
         warn_of_other_data(teacher, given_to(state), SourceBank.load(materials.bank).identity)
-    return _trainer(recipe, learner, materials, {"teacher": taught_by})
+    return _trainer(recipe, learner, materials, given)
 
 
 def warn_of_other_data(teacher: Path, given: Mapping[str, Identity], data: Identity) -> None:
@@ -141,14 +141,20 @@ def warn_of_other_data(teacher: Path, given: Mapping[str, Identity], data: Ident
         )
 
 
-def begin_with(network: nn.Module, name: str, initial: Path) -> None:
-    """Give a network the weights of a checkpoint, or those of an installed model or card."""
+def begin_with(network: nn.Module, name: str, initial: Path) -> Identity:
+    """Give a network the weights of a checkpoint, or those of an installed model or card.
+
+    Returns:
+        By what these weights are known again.
+    """
     if initial.suffix == ".ckpt":
-        load_network(network, name, initial)
-        return
+        state = read_checkpoint(initial)
+        give_weights(network, name, state, initial)
+        return weights_identity(initial, state["networks"][name])
     from chpnet_stream.network.weights import find_model, load_student
 
-    model = load_student(find_model(str(initial)))
+    found = find_model(str(initial))
+    model = load_student(found)
     try:
         network.load_state_dict(model.state_dict())
     except RuntimeError as error:
@@ -157,6 +163,7 @@ def begin_with(network: nn.Module, name: str, initial: Path) -> None:
             f"{model.config.architecture} with widths {list(model.config.widths)}; copy the "
             "'student' section of its card into the recipe"
         ) from error
+    return Identity(found.card.name, found.card.weights_sha256)
 
 
 def training_slices(recipe: Recipe, materials: Materials) -> Any:
@@ -192,12 +199,12 @@ def _trainer(
     recipe: Recipe,
     learner: Any,
     materials: Materials,
-    given: Mapping[str, Identity] = MappingProxyType({}),
+    given: Mapping[str, Identity],
 ) -> Trainer:
     """What can be refused is asked before slices are simulated, which may take long."""
     fabric = materials.fabric
     given = {"data": SourceBank.load(materials.bank).identity, **given}
-    begun = begun_run(materials.out, recipe, given, fabric)
+    begun = begun_run(materials.out, recipe, given, fabric, learner.networks())
     held_back = validation_batches(recipe, materials.bank, fabric.device)
     return Trainer(
         fabric,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -60,7 +60,11 @@ def arithmetic_of(fabric: Fabric) -> str:
 
 
 def begun_run(
-    folder: Path, recipe: Recipe, given: Mapping[str, Identity], fabric: Fabric
+    folder: Path,
+    recipe: Recipe,
+    given: Mapping[str, Identity],
+    fabric: Fabric,
+    networks: Iterable[str],
 ) -> dict[str, Any] | None:
     """The checkpoint of a run that is to be continued; None where there is none.
 
@@ -71,9 +75,11 @@ def begun_run(
         recipe: What it is to do.
         given: What it is to be continued with beside the recipe, by option.
         fabric: Where it is to be continued.
+        networks: Names of the networks that it trains.
 
     Raises:
-        CheckpointError: If it is a run of another recipe, data, teacher or precision.
+        CheckpointError: If it is a run of another recipe, kind, data, teacher, beginning or
+            precision.
     """
     path = folder / CHECKPOINT
     if not path.exists():
@@ -84,6 +90,12 @@ def begun_run(
         raise CheckpointError(
             f"{path}: expected a checkpoint of this recipe, found one of another "
             f"({'; '.join(other[:3])}); choose another --out folder"
+        )
+    wanted, found = (" and ".join(sorted(names)) for names in (networks, state["networks"]))
+    if wanted != found:
+        raise CheckpointError(
+            f"{path}: expected a run that trains the {wanted}, found one that trains the {found}; "
+            "choose another --out folder"
         )
     check_given(path, state, given, quiet=not fabric.is_global_zero)
     before, now = state.get("arithmetic"), arithmetic_of(fabric)
