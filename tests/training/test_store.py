@@ -23,6 +23,17 @@ for _ in range(50):
 os.kill(os.getpid(), getattr(signal, sys.argv[2]))
 """
 
+WRITING = """
+import sys
+from pathlib import Path
+import numpy as np
+from chpnet_training.store import BankWriter
+with BankWriter(Path(sys.argv[1]), 64) as writer:
+    writer.add(np.ones((64, 64)))
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
 
 def write(path, images, **changes):
     n = len(images)
@@ -78,6 +89,41 @@ def test_killed_while_writing_leaves_nothing_at_the_name(tmp_path, name):
     ended = subprocess.run(command, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert ended.returncode == -getattr(signal, name)
     assert not path.exists()
+
+
+def test_what_a_killed_process_left_is_removed_and_told(tmp_path, caplog):
+    path = tmp_path / "data.h5"
+    command = [sys.executable, "-c", KILLED_WHILE_WRITING, str(path), "SIGKILL"]
+    subprocess.run(command, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+    (left,) = tmp_path.iterdir()
+    other = tmp_path / ".other.h5.0123abcd.part"
+    other.touch()
+    tiny_bank(path)
+    assert f"removed {left}" in caplog.text
+    assert sorted(tmp_path.iterdir()) == [other, path]
+
+
+def test_what_is_being_written_stays(tmp_path, caplog):
+    """By another process, and by this one."""
+    path = tmp_path / "data.h5"
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITING, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as process:
+        assert process.stdout.readline() == b"writing\n"
+        (others,) = tmp_path.iterdir()
+        with BankWriter(path, 64) as writer:
+            (mine,) = set(tmp_path.iterdir()) - {others}
+            tiny_bank(path)
+            assert set(tmp_path.iterdir()) == {others, mine, path}
+            writer.add(np.ones((8, 8)))
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert not caplog.text
+    assert list(tmp_path.iterdir()) == [path]
+    assert len(SourceBank.load(path)) == 4
 
 
 def test_without_finish_there_is_no_file(tmp_path):

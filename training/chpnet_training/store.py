@@ -10,16 +10,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from chpnet_stream.errors import InputError, OutputError, OutputExistsError
 from chpnet_stream.whole_file import hidden_name
+
+logger = logging.getLogger(__name__)
 
 FORMAT = "chpnet training data 1"
 
@@ -71,6 +76,42 @@ class Columns:
         return total.hexdigest()
 
 
+_being_written: set[Path] = set()
+"""By this process, whose locks are no concern of its own."""
+
+
+def lock(file: IO[bytes]) -> bool:
+    """Lock an open file until this process closes it; False where another process has it.
+
+    By POSIX: `flock` is what HDF5 locks its files with.
+    """
+    try:
+        import fcntl
+
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):  # not on Windows, nor on every network drive
+        return False
+    return True
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed writers of a file have left beside it, and tell so.
+
+    What is being written is locked, and stays.
+    """
+    hidden = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.part")
+    for part in [p for p in path.parent.iterdir() if hidden.fullmatch(p.name)]:
+        if part in _being_written:
+            continue
+        with suppress(OSError), part.open("rb+") as file:
+            if lock(file):
+                size = part.stat().st_size
+                part.unlink()
+                logger.warning(
+                    "removed %s (%.1f MB), left by a process that was killed", part, size / 1e6
+                )
+
+
 def digest(array: np.ndarray) -> np.ndarray:
     """SHA-256 of an array's samples, uint8 `32`."""
     found = hashlib.sha256(np.ascontiguousarray(array).tobytes()).digest()
@@ -80,7 +121,8 @@ def digest(array: np.ndarray) -> np.ndarray:
 class BankWriter:
     """Writes a file of training data; a context manager, of which `finish` is the last call.
 
-    Without `finish` nothing appears at the final name.
+    Without `finish` nothing appears at the final name. What a killed process has left beside it is
+    removed.
 
     Args:
         path: The file.
@@ -101,6 +143,7 @@ class BankWriter:
         self._part = hidden_name(path)
         self._side = maximum_side
         self._file: Any = None
+        self._claim: IO[bytes] | None = None
         self._shapes: list[tuple[int, ...]] = []
         self._raw: list[bool] = []
         self._digests: list[tuple[np.ndarray, np.ndarray]] = []
@@ -110,8 +153,13 @@ class BankWriter:
 
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = h5py.File(self._part, "w", libver="latest")
+            remove_leftovers(self.path)
+            _being_written.add(self._part)
+            self._file = h5py.File(self._part, "w", libver="latest", locking=False)
+            self._claim = self._part.open("rb+")  # now: HDF5 opens a new file twice
+            lock(self._claim)
         except OSError as error:
+            self._drop()
             raise OutputError(f"can't write {self.path}: {error}") from error
         side = self._side
         self._images = self._file.create_dataset(
@@ -134,7 +182,15 @@ class BankWriter:
             if error is None:
                 raise OutputError(f"can't write {self.path}: {fault}") from fault
         finally:
-            self._part.unlink(missing_ok=True)
+            self._drop()
+
+    def _drop(self) -> None:
+        """Remove the hidden file, if it has not become the final one, and its lock."""
+        with suppress(OSError):
+            self._part.unlink()
+        if self._claim is not None:
+            self._claim.close()
+        _being_written.discard(self._part)
 
     def add(self, image: np.ndarray, kspace: np.ndarray | None = None) -> None:
         """Append one image.
@@ -214,5 +270,6 @@ class BankWriter:
             self._file.attrs["checksum"] = columns.checksum(text)
             self._file.close()
             self._part.replace(self.path)
+            self._drop()  # readers find no lock
         except OSError as error:
             raise OutputError(f"can't write {self.path}: {error}") from error
