@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -105,6 +106,19 @@ def test_workers_do_not_change_the_samples(bank, workers):
         assert torch.equal(a.adjoint, b.adjoint)
         assert torch.equal(a.maps, b.maps)
     assert torch.equal(here[0].adjoint, data[3][0].adjoint)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_is_told_as_it_is_by_a_worker_too(tmp_path, workers):
+    path = tiny_bank(tmp_path / "bank.h5", kspace={0: np.zeros((4, 32, 32), dtype=np.complex64)})
+    data = dataset(path, data={"origin": "phantom/a"})
+    (samples,) = step_loader(data, 0, 1, workers=workers)
+    with pytest.raises(InputError, match="no coil maps") as caught:
+        collate(samples)
+    said = str(caught.value)
+    assert said.startswith(f"{path}: image 0 (phantom/a): k-space (4, 32, 32): ")
+    assert "Traceback" not in said
 
 
 def test_fixed_slices_are_simulated_once_and_repeated_in_another_order(bank, tmp_path):

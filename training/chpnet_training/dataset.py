@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from chpnet_stream.errors import ConfigurationError, InputError
+from chpnet_stream.errors import ChpnetError, ConfigurationError, InputError
 from chpnet_stream.network.normal import (
     ColumnNormal,
     Normal,
@@ -110,7 +110,13 @@ class Slices(Dataset[list[Any]]):
         if self.recipe.student.task == "kspace":
             kspace = self.bank.kspace(index)
             if kspace is not None:
-                return list(measured_samples(kspace, self.recipe.simulation, rng))
+                try:
+                    return list(measured_samples(kspace, self.recipe.simulation, rng))
+                except InputError as error:
+                    origin = self.bank.origins[index]
+                    raise InputError(
+                        f"{self.bank.path}: image {index} ({origin}): {error}"
+                    ) from error
         picture = self.bank[index]
         if self.recipe.student.task == "superres":
             factors = self.recipe.superres.factors
@@ -242,13 +248,19 @@ class _Share(Sampler[list[int]]):
 
 
 class _Steps(Dataset[list[Any]]):
-    """The slices of a step together."""
+    """The slices of a step together; or the error instead of them, which `collate` raises.
+
+    Raised in a worker process, it would reach this one as a traceback of that one.
+    """
 
     def __init__(self, slices: Dataset[list[Any]]) -> None:
         self.slices = slices
 
     def __getitem__(self, numbers: list[int]) -> list[Any]:
-        return [sample for number in numbers for sample in self.slices[number]]
+        try:
+            return [sample for number in numbers for sample in self.slices[number]]
+        except ChpnetError as error:
+            return [error]
 
 
 def step_loader(
@@ -262,6 +274,8 @@ def step_loader(
     world: int = 1,
 ) -> DataLoader[list[Any]]:
     """The samples of steps `first` to before `last`, in order, whatever the number of workers.
+
+    They are for `collate`.
 
     Args:
         slices: What to load from.
@@ -295,7 +309,10 @@ def collate(samples: Sequence[Any], device: torch.device | str = "cpu") -> Batch
 
     Raises:
         ConfigurationError: If the matrices differ.
+        ChpnetError: What `step_loader` found instead of samples.
     """
+    if isinstance(samples[0], ChpnetError):
+        raise samples[0]
     shapes = {tuple(s.target.shape) for s in samples}
     if len(shapes) > 1:
         raise ConfigurationError(
