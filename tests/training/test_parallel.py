@@ -11,8 +11,10 @@ import pytest
 import torch
 import yaml
 
+from chpnet_training.optimization import TrainingError
 from chpnet_training.options import ALLOCATOR
 from chpnet_training.trainer import CHECKPOINT
+from tests.training.refusal import SCENES
 from tests.training.tiny import tiny_bank
 from tests.training.tiny_runs import make_run, recipe_for_all, state_of
 
@@ -152,6 +154,24 @@ def test_the_command_line_in_two_processes(bank, alone, tmp_path, launcher):
 def test_processes_part_without_waiting_for_each_other():
     """In PyTorch 2.13 a group whose last owner is DDP waits for threads that wait for it."""
     start(CHECKOUT / "tests" / "training" / "goodbye.py", 40, 200)
+
+
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory):
+    """What came of the scenes of refusal.py."""
+    folder = tmp_path_factory.mktemp("refusals")
+    start(CHECKOUT / "tests" / "training" / "refusal.py", folder, 200)
+    return json.loads((folder / "outcomes.json").read_text())
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_a_process_that_refuses_ends_the_others_with_its_reason(refusals, scene):
+    found = refusals[scene]
+    who, stays = SCENES[scene]["refuses"], SCENES[scene]["stays"]
+    reason = f"ends, too, because process {who} of 2 has ended: scan.h5: found noise"
+    assert found["code"] == TrainingError.exit_code, found
+    assert found["said"].count(reason) == 1, found
+    assert found["there"] or not stays
 
 
 @pytest.fixture(scope="module")

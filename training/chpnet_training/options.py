@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
@@ -9,7 +10,7 @@ import signal
 import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -71,7 +72,7 @@ def data_option(command: F) -> F:
 
 
 def device_options(command: F) -> F:
-    """Time, devices, precision, workers, output."""
+    """Time, devices, precision, workers, output; and processes that end together."""
     options = (
         click.option(
             "--max-time", type=Duration(), help="Stop at a checkpoint after this time: 45m, 2h."
@@ -129,9 +130,21 @@ def device_options(command: F) -> F:
         ),
         click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON."),
     )
+    together = _ending_together(command)
     for option in reversed(options):
-        command = option(command)
-    return command
+        together = option(together)
+    return together
+
+
+def _ending_together(command: F) -> F:
+    @functools.wraps(command)
+    def run(*words: Any, **values: Any) -> Any:
+        from chpnet_training.processes import ending_together
+
+        with ending_together():
+            return command(*words, **values)
+
+    return cast(F, run)
 
 
 def out_option(command: F) -> F:

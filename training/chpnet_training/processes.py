@@ -7,9 +7,11 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import click
 import torch
 from torch import distributed
 
+from chpnet_training import farewell
 from chpnet_training.optimization import TrainingError
 
 if TYPE_CHECKING:
@@ -27,11 +29,17 @@ _kept: list[Any] = []
 def launch(fabric: Fabric) -> None:
     """Start the other processes, or find those that torchrun started.
 
+    From then on this process ends when another one does by an error (`ending_together`).
+
     Raises:
         TrainingError: If they don't come together in time.
     """
+    if farewell.store_is_there():
+        farewell.listen()
     with explained():
         fabric.launch()
+    if not farewell.store_is_there():
+        farewell.listen()
     if distributed.is_initialized():
         # The threads of gloo need the interpreter's lock to end. Whoever drops the last reference
         # to the group waits for them: DDP's destructor with that lock held (a deadlock, now and
@@ -43,6 +51,25 @@ def note_step(step: int) -> None:
     """Write down for the other processes which step this one has begun."""
     if distributed.is_initialized():
         _store().set(_key(distributed.get_rank()), str(step))
+
+
+@contextlib.contextmanager
+def ending_together() -> Iterator[None]:
+    """Tell the other processes when this one ends by an error: they end as well, with its words.
+
+    Raises:
+        TrainingError: As `explained`.
+    """
+    try:
+        with explained():
+            yield
+    except click.exceptions.Exit:
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        farewell.tell(error)
+        raise
+    finally:
+        farewell.stop_listening()
 
 
 @contextlib.contextmanager
@@ -61,6 +88,8 @@ def explained() -> Iterator[None]:
 
 
 def _explanation(found: str) -> str:
+    if said := farewell.heard():
+        return farewell.consequence(said)
     fault = re.sub(r"^\[[^]]*\]\s*", "", found).split(". ")[0].strip()  # without gloo's source file
     advice = (
         "look at what the others say, then give the same command again: it continues from the "
