@@ -44,7 +44,7 @@ def test_scores_are_those_of_the_model_that_is_written(bank, tmp_path, capsys):
     recipe = tiny_recipe()
     wrong = dict.fromkeys(("psnr", "ssim", "nmse", "start_psnr", "start_ssim", "start_nmse"), 99.0)
     checkpoint = checkpoint_of(tmp_path / "last.ckpt", recipe, scores=wrong)
-    words = ("--cg-steps", 9, "--noise-factor", 0.5, "--json")
+    words = ("--cg-steps", 9, "--noise-factor", 0.5, "--licence", "CC BY-NC 4.0", "--json")
     assert export(checkpoint, bank, tmp_path / "model", *words) == 0
     told = capsys.readouterr()
     assert "does not say what it was trained on" in told.err
@@ -52,6 +52,7 @@ def test_scores_are_those_of_the_model_that_is_written(bank, tmp_path, capsys):
     model = find_model(card)
     student = load_student(model)
     assert student.config.cg_steps == 9
+    assert model.card.licence == "CC BY-NC 4.0"
     batches = validation_batches(recipe, bank)
     for batch in batches:
         batch.noise *= 0.5

@@ -85,6 +85,7 @@ def test_from_a_checkpoint_at_a_tenth_of_the_rate_to_a_model(bank, tmp_path, cap
     model.verify()
     assert model.card.steps == begun["step"] + best["step"]
     assert model.card.data == (PHANTOM,)
+    assert model.card.licence == "not stated"
     assert model.card.training == (
         f"supervised on simulated scans, without a teacher; {best['step']} steps, begun with a "
         f"student of the recipe 'chpnet-quick' of {begun['step']} steps (supervised on simulated "

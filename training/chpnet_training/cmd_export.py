@@ -64,6 +64,12 @@ RESEARCH = "For research; no medical device, and no clinical evaluation was done
     type=click.IntRange(1),
     help="Conjugate-gradient steps of an iteration. [default: those of the training]",
 )
+@click.option(
+    "--licence",
+    default="not stated",
+    show_default=True,
+    help="Licence of the weights; those of the data are told beside it.",
+)
 @click.option("--limit", "limits", multiple=True, help="What it was not made for; repeatable.")
 @click.option(
     "--training",
@@ -78,6 +84,7 @@ def command(
     metrics_file: Path | None,
     noise_factor: float,
     cg_steps: int | None,
+    licence: str,
     limits: tuple[str, ...],
     training: str | None,
     as_json: bool,
@@ -110,6 +117,7 @@ def command(
         training=training_of(state, known) if training is None else training,
         noise_factor=noise_factor,
         cg_steps=cg_steps,
+        licence=licence,
     )
     model = find_model(path)
     files = [path, *model.files()]

@@ -189,6 +189,7 @@ def export_model(
     metrics: dict[str, dict[str, float]],
     limits: tuple[str, ...],
     training: str,
+    licence: str = "not stated",
     noise_factor: float = 1.0,
     cg_steps: int | None = None,
 ) -> Path:
@@ -202,6 +203,7 @@ def export_model(
         metrics: Scores for the card.
         limits: What the model was not made for.
         training: How it was trained, in words.
+        licence: Licence of the weights.
         noise_factor: What the noise level is multiplied with before the network is told.
         cg_steps: Conjugate-gradient steps of an iteration; by default those of the training.
 
@@ -249,7 +251,7 @@ def export_model(
         steps=all_steps(state),
         seed=recipe.seed,
         metrics=metrics,
-        licence="MIT",
+        licence=licence,
         limits=limits,
         training=training,
         noise_factor=noise_factor,
