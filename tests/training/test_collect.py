@@ -146,6 +146,15 @@ def test_copies_in_another_source_are_dropped_and_counted(tmp_path, change):
     assert bank.manifest["dropped"]["near-duplicate"] == 1
 
 
+def test_a_copy_of_the_same_subject_is_dropped_and_neighbours_stay(tmp_path):
+    """As a DICOM series that lies there twice: its images are those of one patient."""
+    series = images(3, per_subject=3, private=True)
+    source = Source("dicom", "CC0", [*series, *series])
+    bank = collect([source], tmp_path / "data.h5", NO_SPLIT)
+    assert len(bank) == 3
+    assert bank.manifest["dropped"] == {"copy of the same file": 3}
+
+
 def test_look_alikes_become_one_subject(tmp_path):
     one, other = images(1)[0].magnitude, head(seed=5)
     # half way between two heads: no copy, and still much alike

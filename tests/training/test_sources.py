@@ -63,6 +63,16 @@ def test_every_kind_is_found(folder):
     assert found["ismrmrd"][0].kspace is not None
 
 
+def test_what_is_hidden_is_left_alone(tmp_path):
+    root = tmp_path / ".data"  # what was asked for is read, whatever its name
+    save(root / "a.png")
+    save(root / ".ipynb_checkpoints" / "a-checkpoint.png")
+    save(root / ".b.png")
+    (source,), ignored, files = find_sources([root], ReadOptions())
+    assert [image.origin for image in source.images] == ["a.png"]
+    assert (files, ignored) == (1, {})
+
+
 def test_names_of_dicom_folders_are_not_told(tmp_path):
     folder = tmp_path / "Doe_Jane"
     folder.mkdir()
@@ -90,6 +100,19 @@ def test_subjects(tmp_path, subject_from, expected):
     source = only(find_sources([tmp_path / "set"], options)[0])
     assert [image.subject for image in source.images] == expected
     assert source.unnamed == (subject_from == "file")
+
+
+def test_links_are_in_the_folder_that_they_lie_in(tmp_path):
+    """As DataLad keeps data: every file is a link into a folder of its own."""
+    for number, name in enumerate(("p1/a", "p1/b", "p2/c")):
+        kept = save(tmp_path / "set" / ".git" / "annex" / f"KEY{number}" / "KEY.png", number)
+        link = tmp_path / "set" / f"{name}.png"
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(kept)
+    source = only(find_sources([tmp_path / "set"], ReadOptions(subject_from="parent"))[0])
+    assert [image.subject for image in source.images] == ["p1", "p1", "p2"]
+    alone = find_sources([tmp_path / "set" / "p2" / "c.png"], ReadOptions(subject_from="parent"))
+    assert next(iter(only(alone[0]).images)).subject == "p2"
 
 
 def test_people_are_known_by_name_and_files_are_not(tmp_path):

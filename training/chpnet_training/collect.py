@@ -28,7 +28,7 @@ from chpnet_training.duplicates import DuplicateFinder, tie
 from chpnet_training.readers.image import SourceImage
 from chpnet_training.sources import Source
 from chpnet_training.splits import SPLITS, split_subjects
-from chpnet_training.store import BankWriter
+from chpnet_training.store import BankWriter, digest
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +63,8 @@ class _Rows:
     raw: list[bool] = field(default_factory=list)
     short: dict[str, str] = field(default_factory=dict)
     """Names without that of a folder, which people may rename, by subject."""
+    digests: set[tuple[str, bytes]] = field(default_factory=set)
+    """Subjects and what their images hold: a file that lies there twice is no other slice."""
 
 
 def collect(
@@ -78,9 +80,9 @@ def collect(
     """Writes a file of training data: cleans, drops duplicates and splits by subject.
 
     A person's name is the same person in all sources. An image that is nearly one of another
-    subject or source kept before is dropped (`duplicates`). Where pictures name no subjects (one
-    file, one subject), those that look alike are tied into one subject for the split: this keeps
-    most slices of one patient on one side.
+    subject or source kept before is dropped (`duplicates`); so is one that is, to the bit, one of
+    the same subject. Where pictures name no subjects (one file, one subject), those that look alike
+    are tied into one subject for the split: this keeps most slices of one patient on one side.
 
     Args:
         sources: what is read, in this order.
@@ -151,10 +153,14 @@ def _take(
     clean, frame = prepared
     here = f"{source.name}/{item.subject}"
     compared = item.subject if item.private else here
+    known = compared, digest(clean).tobytes()
+    if not source.distinct and known in rows.digests:
+        return "copy of the same file"
     if source.distinct:
         finder.keep(frame, compared, picture=False)
     elif not finder.is_new(frame, compared, picture=source.pictures):
         return "near-duplicate"
+    rows.digests.add(known)
     writer.add(clean, item.kspace)
     person = item.named or item.private
     subject = item.subject if person else here

@@ -102,7 +102,7 @@ class ReadOptions:
         """
         below = _below(path, root)
         if self.subject_from == "parent":
-            return path.resolve().parent.name, True
+            return path.absolute().parent.name, True  # not of what a link leads to
         if self.subject_from == "file":
             bids = _BIDS_SUBJECT.search(below) or _BIDS_SUBJECT.search(_folder(path, root))
             if bids:
@@ -208,11 +208,16 @@ def phantom_source(heads: int) -> Source:
 def _files(root: Path) -> Iterator[Path]:
     if root.is_dir():
         found = (p for p in root.rglob("*") if p.is_file())
-        yield from sorted(p for p in found if not p.name.startswith("."))
+        yield from sorted(p for p in found if not _is_hidden(p.relative_to(root)))
     elif root.is_file():
         yield root
     else:
         raise InputError(f"{root}: no such file or folder; check the path.")
+
+
+def _is_hidden(below: Path) -> bool:
+    """Whether a file or a folder above it is hidden: snapshots, thumbnails, checkpoints."""
+    return any(part.startswith(".") for part in below.parts)
 
 
 def _below(path: Path, root: Path) -> str:
@@ -221,7 +226,7 @@ def _below(path: Path, root: Path) -> str:
 
 def _folder(path: Path, root: Path) -> str:
     """Name of the folder that was given, or of the folder of the file that was given."""
-    return (path.resolve().parent if path == root else root.resolve()).name
+    return (path.absolute().parent if path == root else root.resolve()).name
 
 
 def _kind(path: Path, root: Path, options: ReadOptions, ignored: SkipCounter) -> str | None:
