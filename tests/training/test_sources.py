@@ -115,6 +115,26 @@ def test_links_are_in_the_folder_that_they_lie_in(tmp_path):
     assert next(iter(only(alone[0]).images)).subject == "p2"
 
 
+@pytest.mark.parametrize(
+    ("names", "subject_from", "told"),
+    [
+        (("p1/t1", "p1/t2", "p2/t1", "p2/t2"), "file", True),
+        (("p1/t1", "p1/t2", "p2/t1", "p2/t2"), "parent", False),
+        (("sub-1/t1", "sub-1/t2", "sub-2/t1", "sub-2/t2"), "file", False),
+        (("p1/t1", "p2/t1"), "file", False),
+        (("p1", "p2", "p3"), "file", False),
+    ],
+)
+def test_volumes_of_one_person_in_a_folder_are_told(tmp_path, caplog, names, subject_from, told):
+    for name in names:
+        path = tmp_path / "set" / f"{name}.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(np.ones((4, 4, 4)), np.eye(4)), path)
+    find_sources([tmp_path / "set"], ReadOptions(subject_from=subject_from))
+    assert ("4 volumes in 2 folders" in caplog.text) is told
+    assert bool(caplog.text) is told
+
+
 def test_people_are_known_by_name_and_files_are_not(tmp_path):
     save(tmp_path / "set" / "sub-01" / "a.png")
     save(tmp_path / "set" / "b.png")

@@ -23,6 +23,8 @@ __all__ = ["ReadOptions", "Source", "SourceBank", "find_sources", "phantom_sourc
 MINIMUM_SIDE = {"images": 160}
 MINIMUM_SIDE_OF_VOLUMES = 120
 NOT_STATED = "not stated"
+SERIES_OF_ONE = 12
+"""Most volumes of a folder that may be one person's; more are those of many people."""
 _BIDS_SUBJECT = re.compile(r"(?:^|[/_])(sub-[A-Za-z0-9]+)(?=[/_.]|$)")
 
 
@@ -258,6 +260,8 @@ def _name(group: _Group) -> str:
 def _source(group: _Group, name: str, options: ReadOptions) -> Source:
     known = group.known or Known("*", name, options.licence, step=options.step)
     default = MINIMUM_SIDE.get(group.kind, MINIMUM_SIDE_OF_VOLUMES)
+    if group.known is None and group.kind == "nifti" and options.subject_from == "file":
+        _warn_of_folders(group, options)
     # recognised files: a lone slice of a published volume is no picture off the web
     skipped = SkipCounter()
     return Source(
@@ -274,6 +278,21 @@ def _source(group: _Group, name: str, options: ReadOptions) -> Source:
         published=group.known is not None,
         skipped=skipped,
     )
+
+
+def _warn_of_folders(group: _Group, options: ReadOptions) -> None:
+    """Tell where each file is taken for a subject and folders with several seem to be people."""
+    named = (options.subject(path, group.root)[1] for path in group.files)
+    loose = [path for path, person in zip(group.files, named, strict=True) if not person]
+    folders = Counter(path.parent for path in loose)
+    if len(folders) > 1 and 2 <= max(folders.values()) <= SERIES_OF_ONE:
+        logger.warning(
+            "%s: %d volumes in %d folders, each taken for another subject; where a folder is one "
+            "person, give --subject-from parent, or one person is trained on and validated with",
+            group.root,
+            len(loose),
+            len(folders),
+        )
 
 
 def _read(
