@@ -224,6 +224,9 @@ def test_numbers_are_finite(tmp_path, setting, value):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        (("seed=-1",), "'seed' = -1"),
+        (("data.seed=-1",), r"'data\.seed' = -1"),
+        (("simulation.calibration=[5, 9]",), r"'simulation\.calibration' .*at least 6 lines"),
         (("simulation.accelerations=[4, 0]",), r"'simulation\.accelerations\.1' = 0"),
         (("superres.factors=[2, 0]",), r"'superres\.factors\.1' = 0"),
         (("superres.factors=[3]",), "expected a matrix that 3 .of factors. divides, found 128"),

@@ -71,7 +71,7 @@ class DataConfig(_Section):
     images: int = Field(0, ge=0, description="training images to take, by seed; 0: all")
     origin: str = Field("", description="only images whose origin begins like this")
     seed: int | None = Field(
-        None, description="seed of the simulated data; by default that of the recipe"
+        None, ge=0, description="seed of the simulated data; by default that of the recipe"
     )
 
 
@@ -142,7 +142,7 @@ class Recipe(_Section):
     """Everything that determines a training run."""
 
     name: Name = Field(description="name of the recipe, and of the model that is made of it")
-    seed: int = Field(0, description="seed of weights, data and gates")
+    seed: int = Field(0, ge=0, description="seed of weights, data and gates")
     student: StudentConfig = Field(
         StudentConfig(), description="the network that is trained, exported and used"
     )

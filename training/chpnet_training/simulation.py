@@ -28,6 +28,9 @@ from chpnet_stream.physics.sampling import (
 )
 from chpnet_stream.simulation.coils import loop_coil_maps
 
+LEAST_CALIBRATION = 6
+"""Lines, of which an even number is drawn; `chpnet_stream.physics.coils.espirit` needs as many."""
+
 
 class SimulationConfig(BaseModel):
     """Ranges from which every simulated scan is drawn."""
@@ -66,6 +69,16 @@ class SimulationConfig(BaseModel):
     def _ordered(cls, found: tuple[float, float]) -> tuple[float, float]:
         if not 0 < found[0] <= found[1]:
             raise ValueError(f"expected a range from above zero upwards, found {found}")
+        return found
+
+    @field_validator("calibration")
+    @classmethod
+    def _kernel_fits(cls, found: tuple[int, int]) -> tuple[int, int]:
+        if found[0] < LEAST_CALIBRATION:
+            raise ValueError(
+                f"expected at least {LEAST_CALIBRATION} lines, the width of ESPIRiT's kernel, "
+                f"found {found[0]}"
+            )
         return found
 
     @model_validator(mode="after")
