@@ -87,6 +87,22 @@ def test_plane_is_refused(tmp_path):
         list(read_nifti(save(tmp_path / "v.nii", np.ones((4, 4), dtype=np.int16))))
 
 
+def test_what_is_no_magnitude_is_refused_and_ringing_is_cut(tmp_path, volume):
+    """Folded over, a brain of z-scores would look like one."""
+    scores = (volume - 100.0) / 40
+    with pytest.raises(InputError, match=r"samples from -2\.5 to 2\.5; expected magnitudes"):
+        list(read_nifti(save(tmp_path / "z.nii", scores)))
+    padded = np.where(volume == 0, np.int16(-32768), volume)
+    with pytest.raises(InputError, match="samples from -32768 to 200"):
+        list(read_nifti(save(tmp_path / "p.nii", padded)))
+    ringing = np.where(volume == 50, np.int16(-20), volume)
+    images = list(
+        read_nifti(save(tmp_path / "r.nii", ringing), orientations=["axial"], minimum_filled=0)
+    )
+    assert [float(image.magnitude.min()) for image in images] == [0.0] * 12
+    assert images[-1].magnitude.max() == 1
+
+
 def test_colours_are_refused(tmp_path):
     colours = np.zeros((4, 4, 4), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
     with pytest.raises(InputError, match=r"v\.nii: found colours"):

@@ -9,6 +9,9 @@ import numpy as np
 
 from chpnet_stream.errors import InputError
 
+FURTHEST_BELOW = 0.25
+"""Share of the maximum by which interpolation may have brought samples below zero."""
+
 
 @dataclass(frozen=True)
 class SourceImage:
@@ -54,14 +57,27 @@ class SkipCounter:
 def scale_volume(volume: np.ndarray, origin: str) -> np.ndarray:
     """Returns the magnitude of ``volume`` as float32 in 0..1, divided by its own maximum.
 
+    Of real samples those below zero (the ringing of an interpolation) become zero.
+
     Args:
         volume: real or complex array of any shape; the whole volume, not one slice of it.
         origin: name used in the error.
 
     Raises:
-        InputError: if there are samples that are not finite, or nothing but zeros.
+        InputError: if there are samples that are not finite, or far below zero, or nothing but
+            zeros.
     """
-    magnitude = np.abs(volume).astype(np.float32)
+    if np.iscomplexobj(volume):
+        magnitude = np.abs(volume).astype(np.float32)
+    else:
+        signed = np.asarray(volume, dtype=np.float32)
+        lowest, highest = (float(extreme(initial=0.0)) for extreme in (signed.min, signed.max))
+        if lowest < -FURTHEST_BELOW * highest:
+            raise InputError(
+                f"{origin}: found samples from {lowest:g} to {highest:g}; expected magnitudes, not "
+                "phases, normalised intensities (z-scores) or CT. Leave out this volume."
+            )
+        magnitude = np.maximum(signed, 0)
     return magnitude / np.float32(checked_peak(magnitude, origin))
 
 
