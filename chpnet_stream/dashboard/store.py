@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections import OrderedDict, deque
@@ -21,6 +22,8 @@ from chpnet_stream.streaming.record import ScanRecord, iso
 MOST_SCANS = 30
 MOST_PICTURES = 4000
 MEGABYTE = 10**6
+NUMBERS = 2**20
+"""Numbers of pictures that a store has for itself: more than come between two starts."""
 
 
 class ScanStore:
@@ -60,7 +63,9 @@ class ScanStore:
         self._pictures: OrderedDict[int, Picture] = OrderedDict()
         self._changed: dict[int, int] = {}  # picture -> change at which its facts were completed
         self._newest: deque[Picture] = deque(maxlen=64)  # those whose latency is still to come
-        self._number = 0
+        # An open page outlives the server, and keeps pixels by their number: those of another
+        # server's pictures must have others. All stay below 2**53, which JavaScript can count to.
+        self._number = secrets.randbits(32) * NUMBERS
         self._change = 0
         self._counts = {"scans": 0, "failed": 0, "images": 0, "misses": 0}
 

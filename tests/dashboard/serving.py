@@ -24,6 +24,7 @@ class Watched:
         kind: Any = "acquisitions",
         *,
         host: str = "127.0.0.1",
+        port: int = 0,
         token: str | None = None,
         names: Iterable[str] = (),
         megabytes: int = 256,
@@ -36,7 +37,7 @@ class Watched:
         self.observers = Observers([self.metrics, self.store])
         self.store.observers = self.metrics.observers = self.observers
         self.page = DashboardServer(
-            self.store, self.metrics, host, token=token, names=names, facts={"version": "0"}
+            self.store, self.metrics, host, port, token=token, names=names, facts={"version": "0"}
         )
         defaults = {name: str(value) for name, value in properties.items()}
         self.server = GadgetServer(

@@ -298,6 +298,26 @@ def test_a_server_that_is_gone_is_told(browser: Any, small_scan: Path) -> None:
     page.has("#link", "no connection to the server")
 
 
+def test_a_page_that_outlives_its_server_shows_the_next_ones_pictures(
+    browser: Any, small_scan: Path
+) -> None:
+    """Not the pixels that it has of the first server's pictures, maybe of another patient."""
+    with Watched(method="rss") as first:
+        first.send(conversation(small_scan))
+        page = Page(browser, first)
+        page.painted(2)
+        before = page.pixels('[data-tile="s0"]').astype(float)
+        port = first.page.address[1]
+    page.has("#link", "no connection to the server")
+    assert np.abs(before - before[::-1]).max() > 50
+    with Watched(method="rss", port=port, flip_rows="true") as second:
+        page.has("#link", "connected")
+        second.send(conversation(small_scan))
+        page.has("#banner", "Done")
+        page.painted(2)
+        wait_until(lambda: np.abs(page.pixels('[data-tile="s0"]') - before[::-1]).max() <= 2)
+
+
 def test_a_token_opens_the_page_and_is_not_left_in_its_address(
     browser: Any, small_scan: Path
 ) -> None:

@@ -91,6 +91,19 @@ def test_only_what_is_new_is_told() -> None:
     assert len(store.scans(seen)) == 1
 
 
+def test_pictures_of_two_servers_have_other_numbers() -> None:
+    """A page that stays open when the server starts again has the pixels of the first ones."""
+    seen: set[int] = set()
+    for _ in range(3):
+        store, scan = ScanStore(), live(1)
+        store.observe(ScanOpened(scan))
+        for number in range(1, 5):
+            show(store, scan, number)
+        seen |= {facts["number"] for facts in store.pictures(0)[1]}
+    assert len(seen) == 12
+    assert max(seen) < 2**53
+
+
 def test_a_failed_scan_is_told_in_words(small_scan: Path) -> None:
     with Watched(method="cg-sense") as watched:
         watched.send(greeting(header_xml(trajectory="spiral").encode()) + raw(Close()))
