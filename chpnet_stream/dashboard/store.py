@@ -10,6 +10,7 @@ from typing import Any
 
 from chpnet_stream.dashboard.picture import Picture, picture, planes_of
 from chpnet_stream.streaming.events import (
+    DeadlineMissed,
     ImageReady,
     ImageSent,
     ScanEnded,
@@ -89,6 +90,8 @@ class ScanStore:
                 self._counts["images"] += not event.beside
             elif isinstance(event, ImageSent):
                 self._time(event, record)
+            elif isinstance(event, DeadlineMissed):
+                self._counts["misses"] += 1
             elif isinstance(event, ScanEnded):
                 self._counts["failed"] += event.outcome != "done"
 

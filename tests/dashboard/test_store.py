@@ -8,7 +8,13 @@ import numpy as np
 
 from chpnet_stream.dashboard.store import MEGABYTE, ScanStore
 from chpnet_stream.mrd.wire.messages import Close
-from chpnet_stream.streaming.events import ImageSent, LiveScan, ScanEnded, ScanOpened
+from chpnet_stream.streaming.events import (
+    DeadlineMissed,
+    ImageSent,
+    LiveScan,
+    ScanEnded,
+    ScanOpened,
+)
 from chpnet_stream.streaming.watch import _ready
 from tests.dashboard.serving import Watched
 from tests.gadgets.peers import configuration, conversation, greeting, raw
@@ -102,6 +108,15 @@ def test_pictures_of_two_servers_have_other_numbers() -> None:
         seen |= {facts["number"] for facts in store.pictures(0)[1]}
     assert len(seen) == 12
     assert max(seen) < 2**53
+
+
+def test_images_that_were_sent_too_late_are_counted_for_the_whole_server() -> None:
+    store = ScanStore()
+    for number in range(2):
+        scan = live(number)
+        store.observe(ScanOpened(scan))
+        store.observe(DeadlineMissed(scan, 1, 30.0, 20.0))
+    assert store.state()["misses"] == 2
 
 
 def test_a_failed_scan_is_told_in_words(small_scan: Path) -> None:
