@@ -52,11 +52,12 @@ T = TypeVar("T")
 
 
 class _Unfit(Exception):  # noqa: N818 - no error: the next method is tried
-    """There is no image of this method, or it must not be sent: its kind, and why."""
+    """No image of this method, or none to be sent: its kind, why, and a mark on the data."""
 
-    def __init__(self, kind: str, detail: str) -> None:
+    def __init__(self, kind: str, detail: str, mark: str = "") -> None:
         super().__init__(detail)
         self.kind = kind
+        self.mark = mark
 
 
 @dataclass
@@ -253,6 +254,7 @@ class SliceReconstructor:
             raise
         except _Unfit as unfit:
             self._note_fallback(job, name, unfit.kind, str(unfit))
+            job.mark = unfit.mark or job.mark
         except Exception as error:  # noqa: BLE001 - whatever fails, the slice goes out
             job.broken = True
             detail = f"{type(error).__name__}: {first_line(error)}"
@@ -270,6 +272,9 @@ class SliceReconstructor:
             # A job of its own: late work must not touch what has been sent.
             again = replace(job, clock=StageClock(self.device), reasons=[])
             made = self._tried(job, "chpnet", partial(self._in_time, again, deadline))
+        # What the network's checks found of the data holds for both images.
+        mark = _joined(conventional.mark, job.mark) if made is None else made.mark
+        conventional = replace(conventional, mark=mark)
         if made is None:
             made = replace(conventional, wanted=job.wanted, fallback="; ".join(job.reasons))
         else:
@@ -364,7 +369,7 @@ class SliceReconstructor:
             coils,
             job.clock.milliseconds,
             (*notes, name),
-            mark="; ".join(mark for mark in (job.work.mark if job.work else "", job.mark) if mark),
+            mark=_joined(job.work.mark if job.work else "", job.mark),
             engine=job.engine if name == "chpnet" else None,
         )
 
@@ -514,7 +519,7 @@ class SliceReconstructor:
         if self.judged is not None:
             self.judged(quality)
         if quality.problem is not None:
-            raise _Unfit(quality.problem, quality.detail)
+            raise _Unfit(quality.problem, quality.detail, quality.mark)
         return image.mT, quality
 
     def _root_sum_of_squares(self, job: _Job) -> Tensor:
@@ -561,3 +566,7 @@ class SliceReconstructor:
                 exc_info=trace,
             )
         self.fallbacks[kind] += 1
+
+
+def _joined(*marks: str) -> str:
+    return "; ".join(filter(None, marks))

@@ -423,6 +423,31 @@ def test_data_that_contradict_themselves_are_marked(engine: Engine, tmp_path: Pa
     assert f"check the data: {image.result.mark}" in meta["ImageComments"]
 
 
+@pytest.mark.parametrize("fit", [True, False])
+def test_with_a_deadline_both_images_of_such_data_are_marked(
+    fit: bool, engine: Engine, tmp_path: Path
+) -> None:
+    """Also where the network's image, whose checks found it, is not the one that goes out."""
+    path = simulated(tmp_path, slices=1, snr=300.0)
+    used = engine if fit else FaultyEngine(engine, lambda p: 3 * p.start, after=1)
+    options = ReconstructionOptions(method="chpnet", deadline_ms=1e7, send_baseline=True)
+    rng = np.random.default_rng(0)
+    with ScanFile(path) as scan:
+        session = Session(scan.header, options, used)
+        session.prepare = lambda data: replace(
+            data,
+            kspace=data.kspace * np.exp(2j * rng.standard_normal((64, 1))).astype(np.complex64),
+        )
+        (image,) = session.images(scan.acquisitions())
+    result = image.result
+    assert result.method == ("chpnet" if fit else "cg-sense")
+    assert result.baseline is not None
+    for one in (result, result.baseline):
+        assert "the conventional image misses the data by " in one.mark
+    for message in session.messages(image):
+        assert message.meta["ChpnetDataMark"] == result.mark
+
+
 def test_bad_pixels_are_never_sent(small_scan: Path) -> None:
     noise, slices = slices_of(small_scan)
     slices[0].kspace[0, 32, 3] = np.nan  # of a line that was measured
