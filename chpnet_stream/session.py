@@ -331,9 +331,10 @@ class Session:
         made = [self.to_ismrmrd(image, last=last)]
         baseline = image.result.baseline
         if baseline is None and self.options.send_baseline:
-            baseline = image.result  # the network isn't asked any more: both series go on
+            # The network isn't asked any more: both series go on.
+            baseline = replace(image.result, fallback=None)
         if baseline is not None and self.options.method == "chpnet":
-            beside = replace(image, result=replace(baseline, fallback=None))
+            beside = replace(image, result=baseline)
             made.append(self.to_ismrmrd(beside, last=last, series=self.options.baseline_series))
         return made
 

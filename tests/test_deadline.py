@@ -147,7 +147,7 @@ def test_a_network_that_fails_costs_no_second_conventional_image(
 
 
 def test_without_coil_maps_there_is_nothing_for_a_network(engine: Engine, small_scan: Path) -> None:
-    _, images = run(
+    session, images = run(
         small_scan,
         engine,
         keep=lambda a: not (a.isFlagSet(20) and a.idx.slice == 1),
@@ -160,3 +160,11 @@ def test_without_coil_maps_there_is_nothing_for_a_network(engine: Engine, small_
     assert str(found[1].fallback).startswith("no coil maps")
     assert found[1].baseline is not None
     assert found[1].baseline.wanted == "cg-sense"
+    for image in images:
+        made, beside = (m.meta for m in session.messages(image))
+        assert beside["ChpnetMethod"] == image.result.baseline.method
+        if image.result is found[1]:  # the series beside says so too
+            assert beside["ChpnetFallback"] == made["ChpnetFallback"]
+            assert beside["ImageComments"][1].startswith("rss instead of cg-sense: no coil maps")
+        else:
+            assert "ChpnetFallback" not in beside
