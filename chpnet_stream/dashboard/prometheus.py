@@ -90,16 +90,18 @@ class ScanMetrics:
         )
         for outcome in ("done", "failed", "peer gone"):
             self.scans.labels(outcome)
-        self._live: dict[str, LiveScan] = {}
+        # Scans that go on, and the acquisitions of those that have ended: changed in one step, or
+        # a counter that is read in between would seem to have begun anew.
+        self._going: tuple[dict[str, LiveScan], int] = ({}, 0)
         self._spent: dict[str, dict[str, float]] = {}
-        self._arrived = 0  # of scans that have ended
         registry.register(_Gauges(self))
 
     def observe(self, event: ScanEvent) -> None:
         """See `ScanObserver.observe`."""
         scan_id = event.live.scan_id
+        going, arrived = self._going
         if isinstance(event, ScanOpened):
-            self._live[scan_id] = event.live
+            self._going = {**going, scan_id: event.live}, arrived
         elif isinstance(event, ImageReady):
             self._count(event)
         elif isinstance(event, ImageSent):
@@ -107,9 +109,9 @@ class ScanMetrics:
         elif isinstance(event, DeadlineMissed):
             self.misses.inc()
         elif isinstance(event, ScanEnded):
-            self._live.pop(scan_id, None)
+            arrived += dict(event.live.arrived).get("acquisitions", 0)
+            self._going = {k: v for k, v in going.items() if k != scan_id}, arrived
             self._spent.pop(scan_id, None)
-            self._arrived += dict(event.live.arrived).get("acquisitions", 0)
             self.scans.labels(event.outcome).inc()
             if event.kind:
                 self.errors.labels(event.kind).inc()
@@ -165,7 +167,8 @@ class _Gauges:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
         metrics = self.metrics
-        live = list(metrics._live.values())
+        going, arrived = metrics._going
+        live = list(going.values())
         yield GaugeMetricFamily(
             "chpnet_open_connections", "Peers connected, with a scan or before it.", len(live)
         )
@@ -179,10 +182,8 @@ class _Gauges:
             "Bytes received and not worked on yet.",
             sum(one.queue_bytes for one in live),
         )
-        arrived = sum(dict(one.arrived).get("acquisitions", 0) for one in live)
-        yield CounterMetricFamily(
-            "chpnet_acquisitions", "Acquisitions received.", metrics._arrived + arrived
-        )
+        arrived += sum(dict(one.arrived).get("acquisitions", 0) for one in live)
+        yield CounterMetricFamily("chpnet_acquisitions", "Acquisitions received.", arrived)
         if metrics.store is not None:
             yield GaugeMetricFamily(
                 "chpnet_dashboard_picture_bytes",

@@ -2,14 +2,17 @@
 
 import re
 from pathlib import Path
+from typing import Any, ClassVar
 
 import ismrmrd
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from chpnet_stream.dashboard.prometheus import ScanMetrics
 from chpnet_stream.mrd.files import ScanFile
 from chpnet_stream.mrd.wire.messages import Close
+from chpnet_stream.streaming.events import LiveScan, ScanEnded, ScanOpened
 from tests.dashboard.serving import Watched
 from tests.gadgets.peers import configuration, conversation, greeting, raw
 from tests.scan.building import header_xml
@@ -65,6 +68,43 @@ def test_scans_images_reasons_and_times_are_counted(small_scan: Path) -> None:
     assert found["chpnet_acquisitions_total"] > 100
     assert found["chpnet_dashboard_picture_bytes"] == stored > 0
     assert found["process_resident_memory_bytes"] > 1e7
+
+
+class Asked(LiveScan):
+    """A scan that has the metrics read whenever somebody looks at what has arrived."""
+
+    metrics_page: ScanMetrics | None = None
+
+    def __getattribute__(self, name: str) -> Any:
+        page, told = object.__getattribute__(self, "metrics_page"), type(self).told
+        if name == "arrived" and page is not None:
+            object.__setattr__(self, "metrics_page", None)  # reading them looks, too
+            told.append(acquisitions(page))
+            object.__setattr__(self, "metrics_page", page)
+        return object.__getattribute__(self, name)
+
+    told: ClassVar[list[float]] = []
+
+
+def acquisitions(metrics: ScanMetrics) -> float:
+    for family in text_string_to_metric_families(metrics.page()[0].decode()):
+        for sample in family.samples:
+            if sample.name == "chpnet_acquisitions_total":
+                return float(sample.value)
+    raise AssertionError("no such metric")
+
+
+def test_no_counter_begins_anew_when_a_scan_ends() -> None:
+    """Whoever reads in the middle of it sees no fewer acquisitions than before."""
+    metrics = ScanMetrics()
+    live = Asked("id", "scan", "acquisitions", 0.0)
+    live.arrived["acquisitions"] = 500
+    metrics.observe(ScanOpened(live))
+    assert acquisitions(metrics) == 500
+    live.metrics_page = metrics
+    metrics.observe(ScanEnded(live, "done", "", "", "", 0.0, 1.0))
+    assert Asked.told == [500]
+    assert acquisitions(metrics) == 500
 
 
 def test_openmetrics_on_request() -> None:
