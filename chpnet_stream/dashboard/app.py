@@ -29,6 +29,9 @@ PERIOD_SECONDS = 0.25
 """How often a page is told what is new."""
 
 BEAT_SECONDS = 3.0
+LONGEST_NUMBER = 20
+"""Digits of a picture's number: Python makes no number of thousands of them, but an error."""
+
 MOST_PAGES = 16
 """Pages that are told of changes at once."""
 
@@ -67,7 +70,9 @@ def make_app(
         return static(request)
 
     async def picture(request: Request) -> Response:
-        found = store.picture(request.path_params["number"])
+        number = request.path_params["number"]
+        known = number.isascii() and number.isdigit() and len(number) <= LONGEST_NUMBER
+        found = store.picture(int(number)) if known else None
         if found is None:
             return PlainTextResponse("404: this picture is not kept any more\n", 404)
         return Response(found.pixels, media_type="application/octet-stream")
@@ -110,7 +115,7 @@ def make_app(
             Route("/static/{name}", file),
             Route("/api/scans", scans),
             Route("/api/events", events),
-            Route("/api/pictures/{number:int}", picture),
+            Route("/api/pictures/{number}", picture),
             Route("/metrics", prometheus),
             Route("/healthz", health),
         ]

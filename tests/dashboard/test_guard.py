@@ -96,6 +96,14 @@ def test_other_files_are_not_given_out(local: Watched, path: str) -> None:
     assert local.get(path)[0] == 404
 
 
+@pytest.mark.parametrize("number", ["0", "9" * 30, "9" * 5000, "-1", "1.5", "x"])
+def test_pictures_that_can_not_be_are_not_there(
+    local: Watched, number: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert local.get(f"/api/pictures/{number}")[0] == 404
+    assert not [r for r in caplog.records if r.levelname == "ERROR"]
+
+
 @pytest.mark.parametrize("path", [*PATHS, "/api/events"])
 def test_nothing_without_the_token(guarded: Watched, path: str) -> None:
     status, headers, body = guarded.get(path)
@@ -128,6 +136,8 @@ def test_people_open_it_once_and_have_a_cookie(guarded: Watched) -> None:
     assert guarded.get("/api/scans", cookie=value)[0] == 200
     assert guarded.get("/api/scans", cookie=f"{value[:-4]}0000")[0] == 401
     assert guarded.get("/api/scans", cookie="=;;=,x y; \x7f")[0] == 401
+    others = 'theirs={"a": [1, 2]}; bad name=1;'  # of other servers of this machine
+    assert guarded.get("/api/scans", cookie=f"{others} {value}")[0] == 200
 
 
 def test_beyond_this_machine_there_is_a_token_and_names_are_known() -> None:
