@@ -14,6 +14,7 @@ reconstruction is exact. `docs/quality-gate.md` derives the numbers and shows wh
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -306,8 +307,14 @@ def _power(image: Tensor) -> Tensor:
 
 def _largest_block(gap: Tensor) -> Tensor:
     """Energy of A* (A x - y) in the block of pixels where it is largest, as a mean."""
-    block = min(BLOCK, *gap.shape[-2:])
-    return functional.avg_pool2d(_power(gap)[None], block, max(block // 2, 1)).max()
+    power = _power(gap)[None]
+    block = min(BLOCK, *power.shape[-2:])
+    step = max(block // 2, 1)
+    # Blocks that begin at the first pixel may leave out the last ones; others end with those.
+    y, x = ({0, (size - block) % step} for size in power.shape[-2:])
+    starts = itertools.product(y, x)
+    means = [functional.avg_pool2d(power[:, a:, b:], block, step).max() for a, b in starts]
+    return torch.stack(means).max()
 
 
 def _change(sums: _Sums, image: Tensor, noise: Noise) -> tuple[float, ...]:

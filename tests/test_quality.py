@@ -11,7 +11,16 @@ from chpnet_stream.network.gate_limits import BANDS, GateLimits
 from chpnet_stream.network.weights import find_model
 from chpnet_stream.physics.classical import cg_sense
 from chpnet_stream.physics.operators import SenseOperator
-from chpnet_stream.quality import MODEL_ERROR, Noise, Quality, check, problem_of, residual
+from chpnet_stream.quality import (
+    BLOCK,
+    MODEL_ERROR,
+    Noise,
+    Quality,
+    _largest_block,
+    check,
+    problem_of,
+    residual,
+)
 
 SIZE = 48
 
@@ -162,6 +171,17 @@ def test_a_bad_image_is_found_out(spoil, problem: str) -> None:
     found = case.check(spoil(case.image), limits=find_model("chpnet-rt").card.gate)
     assert found.problem == problem
     assert found.detail
+
+
+@pytest.mark.parametrize("size", [(8, 8), (48, 50), (13, 10), (65, 63), (5, 30), (1, 9)])
+def test_every_pixel_is_in_a_block(size: tuple[int, int]) -> None:
+    """The last ones too, where networks that pad their images are at their worst."""
+    side = min(BLOCK, *size)
+    for place in ((0, 0), (-1, -1), (0, -1), (-1, 0), (size[0] // 2, size[1] // 2)):
+        gap = torch.zeros(size, dtype=torch.complex64)
+        gap[place] = 2j
+        assert float(_largest_block(gap)) == pytest.approx(4 / side**2)
+    assert math.isnan(float(_largest_block(gap * torch.nan)))
 
 
 def test_what_the_data_cannot_see_is_seen_in_the_change() -> None:
