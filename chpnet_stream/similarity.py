@@ -18,7 +18,7 @@ class Similarity:
     """Scores of an image against a reference.
 
     Attributes:
-        psnr: In dB, with the reference's maximum as peak.
+        psnr: In dB, with the reference's maximum as peak; NaN where pixels are no numbers.
         ssim: Mean structural similarity; NaN for images smaller than its window.
         scale: Factor that the image was multiplied with (least squares).
     """
@@ -64,10 +64,16 @@ def compare(image: np.ndarray, reference: np.ndarray) -> Similarity:
     x, target = image.astype(np.float64), reference.astype(np.float64)
     energy = float((x * x).sum())
     scale = float((x * target).sum()) / energy if energy > 0 else 0.0
-    error = float(((scale * x - target) ** 2).mean())
+    with np.errstate(invalid="ignore"):  # pixels that are no numbers give no score
+        scaled = scale * x
+        error = float(((scaled - target) ** 2).mean())
     peak = float(target.max())
-    psnr = 10 * math.log10(peak**2 / error) if error > 0 and peak > 0 else math.inf
-    a, b = (torch.from_numpy(v)[None, None] for v in (scale * x, target))
+    psnr = math.inf
+    if not math.isfinite(error):
+        psnr = math.nan
+    elif error > 0 and peak > 0:
+        psnr = 10 * math.log10(peak**2 / error)
+    a, b = (torch.from_numpy(v)[None, None] for v in (scaled, target))
     ssim = math.nan
     if min(image.shape) >= WINDOW and peak > 0:
         ssim = float(ssim_map(a, b, torch.full((1, 1, 1, 1), peak, dtype=a.dtype)).mean())

@@ -55,3 +55,15 @@ def test_edge_cases() -> None:
     assert math.isnan(compare(truth, 0 * truth).ssim)
     with pytest.raises(ValueError, match="one shape"):
         compare(truth, truth[1:])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("which", [0, 1])
+def test_an_image_with_pixels_that_are_no_numbers_is_not_the_best_one(
+    value: float, which: int
+) -> None:
+    images = pair()
+    images[which][3, 4] = value
+    found = compare(*images)
+    assert math.isnan(found.psnr)
+    assert not found.ssim > 0
