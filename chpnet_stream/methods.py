@@ -21,6 +21,23 @@ LADDERS: dict[str, tuple[str, ...]] = {
 LATE = "late"
 """Kind of fallback where the network missed the deadline."""
 
+REASONS = (
+    LATE,
+    "GPU hangs",
+    "engine failed",
+    "engine not loaded",
+    "misses the data",
+    "network not asked any more",
+    "no coil maps",
+    "not finite",
+    "not whitened",
+    "unexpected error",
+    "unlike the conventional image",
+    "wrong noise level",
+    "wrong scale",
+)
+"""Kinds of fallbacks: what the reason of one begins with."""
+
 
 @dataclass(frozen=True)
 class Reconstruction:

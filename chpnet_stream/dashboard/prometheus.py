@@ -7,6 +7,7 @@ from typing import Any
 
 from chpnet_stream import __version__
 from chpnet_stream.dashboard.store import ScanStore
+from chpnet_stream.methods import METHODS, REASONS
 from chpnet_stream.streaming.events import (
     DeadlineMissed,
     ImageReady,
@@ -19,6 +20,9 @@ from chpnet_stream.streaming.events import (
 from chpnet_stream.streaming.facts import facts_of
 from chpnet_stream.streaming.latencies import EDGES_MS
 from chpnet_stream.streaming.observer import Observers
+
+OTHER = "other"
+"""Reason of a fallback that is told in somebody else's words."""
 
 
 class ScanMetrics:
@@ -88,8 +92,13 @@ class ScanMetrics:
             ["stage"],
             registry=registry,
         )
+        # There at 0 from the start: `increase` does not see the first one of a label that is new.
         for outcome in ("done", "failed", "peer gone"):
             self.scans.labels(outcome)
+        for method in METHODS:
+            self.images.labels(method)
+        for reason in (*REASONS, OTHER):
+            self.fallbacks.labels(reason)
         # Scans that go on, and the acquisitions of those that have ended: changed in one step, or
         # a counter that is read in between would seem to have begun anew.
         self._going: tuple[dict[str, LiveScan], int] = ({}, 0)
@@ -153,7 +162,7 @@ def _reason(event: ImageReady, kind: str) -> str:
     Labels live as long as the process: words from outside must not become any.
     """
     metrics = event.live.metrics
-    return kind if metrics is not None and kind in metrics.fallbacks else "other"
+    return kind if metrics is not None and kind in metrics.fallbacks else OTHER
 
 
 class _Gauges:

@@ -10,6 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from chpnet_stream.dashboard.prometheus import ScanMetrics
+from chpnet_stream.methods import METHODS, REASONS
 from chpnet_stream.mrd.files import ScanFile
 from chpnet_stream.mrd.wire.messages import Close
 from chpnet_stream.streaming.events import LiveScan, ScanEnded, ScanOpened
@@ -107,6 +108,15 @@ def test_no_counter_begins_anew_when_a_scan_ends() -> None:
     assert acquisitions(metrics) == 500
 
 
+def test_alarms_see_the_first_of_every_kind() -> None:
+    """`increase` needs a value before it."""
+    page = ScanMetrics().page()[0].decode()
+    for reason in (*REASONS, "other"):
+        assert f'chpnet_fallbacks_total{{reason="{reason}"}} 0.0' in page
+    for method in METHODS:
+        assert f'chpnet_images_total{{method="{method}"}} 0.0' in page
+
+
 def test_openmetrics_on_request() -> None:
     with Watched() as watched:
         _, headers, body = watched.get("/metrics", accept="application/openmetrics-text")
@@ -141,7 +151,8 @@ def test_words_of_a_peer_are_no_labels() -> None:
         watched.send(greeting(header_xml().encode()) + raw(*sent, damaged, Close()))
         watched.settled()
         found = samples(watched)
-    labels = {name: n for name, n in found.items() if name.startswith("chpnet_fallbacks_total")}
+    fallbacks = {k: n for k, n in found.items() if k.startswith("chpnet_fallbacks_total")}
+    labels = {name: n for name, n in fallbacks.items() if n}
     assert labels == {
         "chpnet_fallbacks_total|other": 3,
         "chpnet_fallbacks_total|the image that came has NaN or infinite pixels": 1,

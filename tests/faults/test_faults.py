@@ -16,6 +16,9 @@ from chpnet_stream.ahead import Ahead
 from chpnet_stream.calibrate import CoilCalibration
 from chpnet_stream.engines.engine import Engine, Problem
 from chpnet_stream.errors import EngineError, ModelError
+from chpnet_stream.loading import NOT_LOADED
+from chpnet_stream.methods import LATE, REASONS
+from chpnet_stream.quality import CHECKS
 from chpnet_stream.reconstruction import CG_ITERATIONS, SliceReconstructor
 from tests.faults.doors import DOORS, Outcome
 from tests.helpers import relative_error
@@ -269,6 +272,12 @@ def test_the_conventional_image_goes_out_in_its_place(
     assert logged
     assert len(set(logged)) == len(logged)
     assert sum("no image by chpnet" in line for line in logged) == 1
+
+
+def test_every_reason_is_one_of_those_that_are_counted_from_the_start() -> None:
+    kinds = {fault.reason.partition(":")[0] for fault in FAULTS.values()}
+    assert kinds <= set(REASONS)
+    assert {kind for _, kind, _ in CHECKS} | {LATE, NOT_LOADED} <= set(REASONS)
 
 
 ENDING = ("engine error", "GPU memory", "one NaN", "calibration", "checks", "slow")
