@@ -102,6 +102,7 @@ def picture(
         ],
         "method": facts.method,
         "fallback": facts.fallback,
+        "mark": facts.mark,
         "residual": facts.residual,
         "missing_lines": facts.missing_lines,
         "finite": finite,

@@ -71,6 +71,11 @@ class ScanMetrics:
         self.incomplete = Counter(
             "chpnet_incomplete_images", "Images of slices that lacked lines.", registry=registry
         )
+        self.marked = Counter(
+            "chpnet_marked_images",
+            "Images of data that are marked as doubtful.",
+            registry=registry,
+        )
         self.misses = Counter(
             "chpnet_deadline_misses", "Images sent later than their deadline.", registry=registry
         )
@@ -144,6 +149,8 @@ class ScanMetrics:
             self.images.labels(facts.method or "unknown").inc()
             if facts.missing_lines:
                 self.incomplete.inc()
+            if facts.mark is not None:
+                self.marked.inc()
             if facts.fallback_kind is not None:
                 self.fallbacks.labels(_reason(event, facts.fallback_kind)).inc()
 

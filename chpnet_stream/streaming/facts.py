@@ -20,6 +20,7 @@ class ImageFacts:
         series: image_series_index.
         method: What made it; empty where it doesn't say.
         fallback: Why it is not of the method asked for; None where it is.
+        mark: What is wrong with the data that it was made of; None where nothing was noticed.
         residual: Relative data-consistency residual; None where unknown.
         missing_lines: Lines that the slice lacked; 0 where it was complete.
         model: Name of the network, or None.
@@ -38,6 +39,7 @@ class ImageFacts:
     series: int
     method: str
     fallback: str | None
+    mark: str | None
     residual: float | None
     missing_lines: int
     model: str | None
@@ -81,6 +83,7 @@ def _facts(head: Any, meta: Any) -> ImageFacts:
         series=int(head.image_series_index),
         method=_text(meta, "ChpnetMethod") or "",
         fallback=_text(meta, "ChpnetFallback"),
+        mark=_text(meta, "ChpnetDataMark"),
         residual=_number(meta, "ChpnetDataConsistencyResidual"),
         missing_lines=int(_number(meta, "ChpnetMissingLines") or 0),
         model=_text(meta, "ChpnetModel"),

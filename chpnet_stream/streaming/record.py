@@ -49,7 +49,7 @@ class ScanRecord:
         self._expected: dict[str, int] = {}
         self._options: dict[str, Any] = {}
         self._model: dict[str, str | None] = {}
-        self._images = self._beside = self._incomplete = self._misses = 0
+        self._images = self._beside = self._incomplete = self._marked = self._misses = 0
         self._methods: Counter[str] = Counter()
         self._fallbacks: Counter[str] = Counter()
         self._reasons: dict[str, str] = {}
@@ -110,6 +110,7 @@ class ScanRecord:
                 for kind, n in self._fallbacks.most_common()
             ],
             "incomplete": self._incomplete,
+            "marked": self._marked,
             "deadline_misses": self._misses,
             "residual": {
                 "mean": round(total / count, 5) if count else None,
@@ -141,6 +142,7 @@ class ScanRecord:
         self._images += 1
         self._methods[facts.method or "unknown"] += 1
         self._incomplete += facts.missing_lines > 0
+        self._marked += facts.mark is not None
         for name, values in self._seen.items():
             if len(values) < MOST_SEEN:
                 values.add(facts.counters[name])
@@ -161,13 +163,15 @@ class ScanRecord:
         if kind is not None:
             self._fallbacks[kind] += 1
             self._reasons.setdefault(kind, facts.fallback or kind)
-        if (kind is not None or facts.missing_lines) and len(self._flagged) < MOST_FLAGGED:
+        flagged = kind is not None or facts.mark is not None or facts.missing_lines > 0
+        if flagged and len(self._flagged) < MOST_FLAGGED:
             self._flagged.append(
                 {
                     "image": event.number,
                     **facts.counters,
                     "method": facts.method,
                     "fallback": facts.fallback,
+                    "mark": facts.mark,
                     "missing_lines": facts.missing_lines,
                 }
             )

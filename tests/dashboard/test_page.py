@@ -14,7 +14,7 @@ from tests.dashboard.browser import chromium, complaints, resize
 from tests.dashboard.serving import Watched, wait_until
 from tests.gadgets.peers import configuration, conversation, exchange, greeting, raw
 from tests.scan.building import header_xml
-from tests.streaming.test_record import PRIVATE, with_patient
+from tests.streaming.test_record import PRIVATE, with_empty_line, with_patient
 
 GREY = """
 const canvas = document.querySelector(arguments[0] + ' canvas');
@@ -142,6 +142,22 @@ def test_marks_are_on_the_images_that_need_them(
     assert "sent after" in warn.get_attribute("aria-label")
     assert "the network's image was not ready at the deadline" in page.text("#facts")
     assert "over" in page.one(".numbers div").get_attribute("class")
+
+
+def test_images_of_damaged_data_are_marked(
+    browser: Any, watched: Watched, small_scan: Path
+) -> None:
+    watched.send(with_empty_line(small_scan))
+    page = Page(browser, watched)
+    page.painted(2)
+    page.has("#banner", "Done, look at the marks")
+    page.has("#banner", "1 with doubtful data")
+    page.has("#scan-list", "1 with doubtful data")
+    page.has("#facts", "measured lines that are empty: 1")
+    good, bad = page.one('[data-tile="s0"]'), page.one('[data-tile="s1"]')
+    assert "warn" not in good.get_attribute("class").split()
+    assert "warn" in bad.get_attribute("class").split()
+    assert "check the data" in bad.get_attribute("aria-label")
 
 
 def test_errors_are_told_in_words(browser: Any, watched: Watched, small_scan: Path) -> None:

@@ -17,6 +17,7 @@ from chpnet_stream.streaming.events import LiveScan, ScanEnded, ScanOpened
 from tests.dashboard.serving import Watched
 from tests.gadgets.peers import configuration, conversation, greeting, raw
 from tests.scan.building import header_xml
+from tests.streaming.test_record import with_empty_line
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "dashboard.md"
 
@@ -69,6 +70,14 @@ def test_scans_images_reasons_and_times_are_counted(small_scan: Path) -> None:
     assert found["chpnet_acquisitions_total"] > 100
     assert found["chpnet_dashboard_picture_bytes"] == stored > 0
     assert found["process_resident_memory_bytes"] > 1e7
+
+
+def test_images_of_damaged_data_are_counted(small_scan: Path) -> None:
+    with Watched(method="cg-sense") as watched:
+        watched.send(with_empty_line(small_scan))
+        found = samples(watched)
+    assert found["chpnet_images_total|cg-sense"] == 2
+    assert found["chpnet_marked_images_total"] == 1
 
 
 class Asked(LiveScan):

@@ -80,6 +80,32 @@ def test_missing_lines_are_marked(small_scan: Path) -> None:
     )
 
 
+def with_empty_line(path: Path) -> bytes:
+    """A whole scan of which one line of slice 1 was lost."""
+    with ScanFile(path) as scan:
+        lines = list(scan.acquisitions())
+        calibration = 1 << 18 | 1 << 19 | 1 << 20  # and noise
+        plain = [
+            number
+            for number, line in enumerate(lines)
+            if line.idx.slice == 1 and not int(line.flags) & calibration
+        ]
+        lost = lines[plain[2]]
+        lines[plain[2]] = type(lost)(lost.getHead(), 0 * lost.data)
+        return greeting(scan.header.xml) + raw(*lines, Close())
+
+
+def test_images_of_damaged_data_are_marked(small_scan: Path) -> None:
+    events, answer = watched(with_empty_line(small_scan), method="cg-sense")
+    told = recorded(events)
+    assert told["marked"] == 1
+    (flagged,) = told["flagged"]
+    assert (flagged["slice"], flagged["fallback"], flagged["missing_lines"]) == (1, None, 0)
+    assert flagged["mark"].startswith("measured lines that are empty: 1 (ky ")
+    (image,) = (i for i in answer.images if i.slice == 1)
+    assert flagged["mark"] == image.meta["ChpnetDataMark"]
+
+
 def test_nothing_of_the_patient_is_taken_unless_asked_for(small_scan: Path) -> None:
     with ScanFile(small_scan) as scan:
         xml = with_patient(scan.header.xml)

@@ -20,6 +20,7 @@ export function banner(scan) {
   const notNetwork = fallbacks(scan);
   if (notNetwork) parts.push(big(String(notNetwork), "not as asked", "warn-text"));
   if (scan.incomplete) parts.push(big(String(scan.incomplete), "incomplete", "bad-text"));
+  if (scan.marked) parts.push(big(String(scan.marked), "with doubtful data", "warn-text"));
   if (scan.deadline_misses) parts.push(big(String(scan.deadline_misses), "too late", "warn-text"));
   if (scan.error) parts.push(el("p", { class: "error" }, errorWords(scan)));
   return parts;
@@ -88,6 +89,8 @@ function quality(scan) {
   }
   const marks = scan.fallbacks.map((f) => el("li", {}, `${plural(f.count, "image")}: ${f.first}`));
   if (scan.incomplete) marks.push(el("li", { class: "bad" }, `${plural(scan.incomplete, "image")} with lines missing`));
+  const first = scan.flagged.find((f) => f.mark);
+  if (scan.marked) marks.push(el("li", {}, [`${plural(scan.marked, "image")} with doubtful data`, first?.mark].filter(Boolean).join(": ")));
   if (!rows.length && !marks.length) return null;
   return section("How they were made", pairs(rows), el("ul", { class: "list" }, ...marks));
 }
@@ -107,7 +110,7 @@ function image(scan, picture) {
     ["matrix", `${picture.width} × ${picture.height}`],
     ["pixel", `${number(picture.pixel_mm[0])} × ${number(picture.pixel_mm[1])} mm`],
     ["position (LPS)", picture.position_mm.map((v) => v.toFixed(1)).join(", ")],
-  ]), picture.fallback ? el("ul", { class: "list" }, el("li", {}, picture.fallback)) : null);
+  ]), ...[picture.fallback, picture.mark].filter(Boolean).map((why) => el("ul", { class: "list" }, el("li", {}, why))));
 }
 
 function about(scan) {

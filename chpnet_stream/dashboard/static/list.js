@@ -35,6 +35,7 @@ function fill(button, scan) {
   const wrong = fallbacks(scan);
   if (wrong) notes.push(`${wrong} not as asked`);
   if (scan.incomplete) notes.push(`${scan.incomplete} incomplete`);
+  if (scan.marked) notes.push(`${scan.marked} with doubtful data`);
   if (scan.deadline_misses) notes.push(`${scan.deadline_misses} late`);
   const count = scan.expected.images && scan.outcome === "running" ? `${scan.images} of ${scan.expected.images} images` : plural(scan.images, "image");
   const short = { Failed: "failed", Running: "running", Done: "done" }[word] ?? (kind === "bad" ? "peer gone" : kind === "warn" ? "done" : "connected");

@@ -474,6 +474,7 @@ function flags(picture) {
   if (picture.missing_lines) found.push([`${plural(picture.missing_lines, "line")} missing`, "bad", `−${plural(picture.missing_lines, "line")}`]);
   if (!picture.finite) found.push(["NaN or infinite pixels", "bad", "NaN"]);
   if (picture.fallback) found.push([`${method(picture.method)}: ${picture.fallback.split(":")[0]}`, "warn", method(picture.method)]);
+  if (picture.mark) found.push(["check the data", "warn", "data"]);
   if (picture.late) found.push([`sent after ${ms(picture.latency_ms)}`, "warn", "late"]);
   return found;
 }

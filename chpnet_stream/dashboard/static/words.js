@@ -47,7 +47,7 @@ export function state(scan) {
 
 export const fallbacks = (scan) => scan.fallbacks.reduce((sum, f) => sum + f.count, 0);
 
-export const flagged = (scan) => fallbacks(scan) + scan.incomplete + scan.deadline_misses > 0;
+export const flagged = (scan) => fallbacks(scan) + scan.incomplete + scan.marked + scan.deadline_misses > 0;
 
 export const title = (scan) => scan.header?.protocol || (scan.outcome === "waiting" ? "new scan" : "scan without a name");
 
