@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from chpnet_stream.engines.pytorch import PyTorchEngine
-from chpnet_stream.errors import InputError, ReconstructionError
+from chpnet_stream.errors import EngineError, InputError, ReconstructionError
 from chpnet_stream.network.gate_limits import GateLimits
 from chpnet_stream.network.weights import find_model
 from chpnet_stream.quality import problem_of
@@ -24,6 +24,7 @@ from chpnet_training.gate_calibration import (
 )
 from chpnet_training.gate_scans import SCANS, draw_scan, judge, slice_of
 from tests.network.models import tiny_config, untrained, write_model
+from tests.sessions import FaultyEngine
 from tests.training.tiny import tiny_bank
 
 
@@ -89,8 +90,23 @@ def test_a_network_that_makes_nan_can_not_be_limited(
     made = judge(
         draw_scan(bank[0], np.random.default_rng(1)), engine, spoil=lambda x: x * torch.nan
     )
-    with pytest.raises(ReconstructionError, match="found NaN; train it again"):
-        set_limits([made.quality])
+    good = judge(draw_scan(bank[0], np.random.default_rng(1)), engine)
+    for found in ([made.quality], [good.quality, made.quality]):
+        with pytest.raises(ReconstructionError, match="found NaN; train it again"):
+            set_limits(found)
+
+
+def test_a_network_that_makes_nothing_can_not_be_limited(
+    bank: SourceBank, engine: PyTorchEngine
+) -> None:
+    def fail(problem: object) -> torch.Tensor:
+        raise EngineError("no such kernel")
+
+    scans = good_scans(bank, "train", 2, 0)
+    found = list(findings(scans, FaultyEngine(engine, fail)))
+    assert found == []
+    with pytest.raises(ReconstructionError, match="it made no image of any"):
+        set_limits([j.quality for j in found])
 
 
 def test_an_empty_split_is_told(bank: SourceBank) -> None:

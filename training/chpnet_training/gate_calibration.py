@@ -85,19 +85,24 @@ def set_limits(found: Sequence[Quality], *, margin: float = MARGIN, data: str = 
     """Limits that all of the given good findings keep.
 
     Args:
-        found: At least one.
+        found: What the checks found.
         margin: Factor from the largest of them to the limit.
         data: Checksum of the file of the pictures.
 
     Raises:
-        ReconstructionError: One of the findings is not finite: such a network can't be limited.
+        ReconstructionError: There are none, or one is not finite: such a network can't be limited.
     """
-    table = np.array([[getattr(q, name) for name in LIMITED] + list(q.change) for q in found])
-    if not np.isfinite(table).all():
+    if not found:
+        raise ReconstructionError(
+            "expected findings of the network on good scans, found none: it made no image of any; "
+            "see what it says in `chpnet-stream offline`"
+        )
+    rows = [[getattr(q, name) for name in LIMITED] + list(q.change) for q in found]
+    if not all(math.isfinite(value) for row in rows for value in row):
         raise ReconstructionError(
             "expected finite findings of the network on good scans, found NaN; train it again"
         )
-    largest = table.max(0)
+    largest = np.array(rows).max(0)
     # of an energy of one only what is above it is widened
     largest[0] = max(1 + (largest[0] - 1) * margin, 1.05)
     largest[1:] *= margin
