@@ -139,6 +139,7 @@ class Session:
         self._window: tuple[float, float] | None = None
         self._of_volume = False
         self._scale: PixelScale | None = None
+        self._cut = False
         self._number = 0
         self._not_asked = missing
         if engine is not None:
@@ -362,6 +363,10 @@ class Session:
             comments.append(f"check the data: {result.mark}")
         if not data.complete:
             comments.append(f"incomplete slice, {data.missing_lines} lines missing")
+        scale = self._pixel_scale(pixels)
+        if scale is not None and scale.cuts_off(pixels):
+            comments.append(f"pixels brighter than {scale.top:.4g} are cut off")
+            self._tell_of_cut(image.number, scale)
         made = image_from_slice(
             pixels,
             data.head,
@@ -384,11 +389,24 @@ class Session:
             comments=tuple(comments),
             meta=self._meta(image),
         )
-        if self.options.dtype != "uint16":
-            return made
-        if self._scale is None:
-            self._scale = PixelScale.of(pixels)
-        return self._scale.apply(made)
+        return made if scale is None else scale.apply(made)
+
+    def _pixel_scale(self, pixels: np.ndarray) -> PixelScale | None:
+        """The scale of uint16 pixels, which the first image sets; None for float32."""
+        if self.options.dtype == "uint16" and self._scale is None:
+            self._scale = PixelScale.of(pixels, self.options.scale)
+        return self._scale
+
+    def _tell_of_cut(self, number: int, scale: PixelScale) -> None:
+        if not self._cut:
+            logger.warning(
+                "image %d: pixels brighter than %.4g are cut off, here and wherever it happens "
+                "again: the first image set the scale of the uint16 pixels, and was far darker; "
+                "dtype=float32 has no such limit",
+                number,
+                scale.top,
+            )
+        self._cut = True
 
     def _meta(self, image: SessionImage) -> dict[str, Any]:
         """What we say of an image beside the standard's meta."""

@@ -21,7 +21,7 @@ from chpnet_stream.mrd.header import ScanHeader
 from chpnet_stream.mrd.wire.bucket import Bucket
 from chpnet_stream.network.weights import find_model
 from chpnet_stream.options import ReconstructionOptions
-from chpnet_stream.session import Session
+from chpnet_stream.session import Session, SessionImage
 from chpnet_stream.streaming.acquisitions import AcquisitionHandler
 from chpnet_stream.streaming.buffers import BufferHandler
 from tests.network.models import tiny_config, untrained, write_model
@@ -116,7 +116,29 @@ def test_pixels_window_and_steps_go_with_the_scale(small_scan: Path) -> None:
         assert (one.meta.get("ChpnetScale"), sixteen.meta["ChpnetScale"]) == (None, "16")
     stored = run(small_scan, scale=16, dtype="uint16")[0].to_ismrmrd(images[0])
     back = stored.data * float(stored.meta["RescaleSlope"])
-    np.testing.assert_allclose(back, 16 * images[0].result.image[None, None], atol=16 * 0.01)
+    np.testing.assert_allclose(back, 16 * images[0].result.image[None, None], atol=16 * 0.03)
+
+
+def test_a_scan_that_begins_beside_the_head_is_not_cut_off(
+    small_scan: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With uint16 pixels: the first image, which sets their scale, is of noise alone."""
+
+    def of(image: SessionImage, pixels: np.ndarray) -> SessionImage:
+        return replace(image, result=replace(image.result, image=pixels.astype(np.float32)))
+
+    session, (first, second) = run(small_scan, dtype="uint16")
+    noise = np.abs(np.random.default_rng(0).standard_normal(first.result.image.shape))
+    session.to_ismrmrd(of(first, noise))
+    made = session.to_ismrmrd(of(second, 300 * noise))
+    back = made.data[0, 0] * float(made.meta["RescaleSlope"])
+    np.testing.assert_allclose(back, 300 * noise, atol=0.03)
+    assert not [m for m in caplog.messages if "cut off" in m]
+    for _ in range(2):
+        made = session.to_ismrmrd(of(second, 1e5 * noise))
+        assert "are cut off" in made.meta["ImageComments"][-1]
+    (told,) = (m for m in caplog.messages if "cut off" in m)
+    assert "dtype=float32 has no such limit" in told
 
 
 def test_without_a_volume_the_first_image_sets_the_window(small_scan: Path) -> None:

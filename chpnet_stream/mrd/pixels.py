@@ -12,6 +12,12 @@ from chpnet_stream.mrd.image_file import UINT16_TOP
 HEADROOM = 4.0
 """How much brighter than the first image the others may be before they are cut off."""
 
+STEP = 0.05
+"""Least slope in deviations of the noise: a scan may begin beside the object, with noise alone."""
+
+FAINT = 0.1
+"""Largest pixel in deviations of the noise, up to which an image must be in units of its own."""
+
 
 @dataclass(frozen=True)
 class PixelScale:
@@ -23,10 +29,25 @@ class PixelScale:
     slope: float
 
     @classmethod
-    def of(cls, first: np.ndarray) -> PixelScale:
-        """The scale that the first image of a scan sets."""
+    def of(cls, first: np.ndarray, unit: float = 0.0) -> PixelScale:
+        """The scale that the first image of a scan sets.
+
+        Args:
+            first: The image.
+            unit: Standard deviation of the noise in it; 0 where that is not known.
+        """
         top = float(np.abs(first).max(initial=0.0))
-        return cls(HEADROOM * top / UINT16_TOP or 1.0)
+        least = 0.0 if 0 < top <= FAINT * unit else STEP * unit
+        return cls(max(HEADROOM * top / UINT16_TOP, least) or 1.0)
+
+    @property
+    def top(self) -> float:
+        """The brightest pixel that can be told."""
+        return self.slope * UINT16_TOP
+
+    def cuts_off(self, pixels: np.ndarray) -> bool:
+        """Whether some pixels are brighter than can be told."""
+        return bool(np.max(pixels, initial=0.0) > self.top + self.slope)
 
     def apply(self, image: Any) -> Any:
         """An `ismrmrd.Image` of float32 magnitudes as one of uint16, told in its meta.

@@ -33,5 +33,28 @@ def test_what_is_too_bright_is_cut_off_and_nothing_wraps() -> None:
     assert stored[0, 1] == 0
 
 
+def test_a_first_image_of_noise_alone_leaves_room_for_the_head() -> None:
+    noise = np.abs(np.random.default_rng(0).standard_normal((64, 64)))
+    scale = PixelScale.of(noise, 1.0)
+    head = np.array([[500.0, 3.0], [1500.0, 0.0]])
+    assert not scale.cuts_off(head)
+    back = scale.apply(image(head)).data[0, 0] * scale.slope
+    np.testing.assert_allclose(back, head, atol=0.03)  # of the noise's deviation
+    assert scale.cuts_off(10 * head)
+    assert PixelScale.of(16 * noise, 16.0).slope == pytest.approx(16 * scale.slope)
+    bright = PixelScale.of(1e4 * noise, 1.0)
+    assert bright.slope == PixelScale.of(1e4 * noise).slope
+    assert not bright.cuts_off(3e4 * noise)
+
+
+def test_images_in_units_of_their_own_are_not_rounded_to_nothing() -> None:
+    """A root sum of squares that could not be whitened."""
+    raw = 1e-5 * np.random.default_rng(0).random((8, 8))
+    scale = PixelScale.of(raw, 1.0)
+    stored = scale.apply(image(raw)).data[0, 0]
+    np.testing.assert_allclose(stored * scale.slope, raw, atol=0.01 * raw.max())
+
+
 def test_an_empty_first_image_is_no_scale_of_zero() -> None:
     assert PixelScale.of(np.zeros((2, 2))).slope == 1
+    assert PixelScale.of(np.zeros((2, 2)), 2.0).slope == pytest.approx(0.1)
