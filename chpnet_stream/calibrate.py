@@ -84,9 +84,10 @@ class Sensitivities:
 
 @dataclass(frozen=True, eq=False)
 class _Kept:
-    """Maps, and the calibration samples that they were made from."""
+    """Maps, and the calibration samples and the whitening that they were made from."""
 
     block: CalibrationBlock
+    whitening: Tensor
     sensitivities: Future[Sensitivities]
 
 
@@ -213,7 +214,8 @@ class CoilCalibration:
     def _find(self, data: Slice, block: CalibrationBlock, whitening: Tensor) -> _Kept | None:
         """What is kept for the position and still holds; the newest first."""
         place = _place(data)
-        here = self._kept.get(place, [])
+        # Before the first slice that isn't empty the whitening is only a stand-in.
+        here = [kept for kept in self._kept.get(place, []) if kept.whitening is whitening]
         before, found = self._compared.get(place, (None, None))
         if found in here and before is not None and before.equals(block):
             return found  # already compared while the slice was measured
@@ -244,7 +246,7 @@ class CoilCalibration:
             future = thread.submit(work)
         else:
             future.set_result(work())
-        kept = _Kept(block, future)
+        kept = _Kept(block, whitening, future)
         place = _place(data)
         here = self._kept.setdefault(place, [])
         here.append(kept)
@@ -270,12 +272,12 @@ class CoilCalibration:
         """One coil: a map of ones."""
         place, shape = _place(data), data.kspace.shape
         kept = self._kept.get(place)
-        if not kept or kept[0].block.shape != shape[1:]:
+        if not kept or kept[0].block.shape != shape[1:] or kept[0].whitening is not whitening:
             maps = torch.ones(shape, dtype=torch.complex64, device=self.device)
             future: Future[Sensitivities] = Future()
             future.set_result(Sensitivities(whitening.to(self.device), maps))
             block = CalibrationBlock(np.zeros((1, 0, 0), np.complex64), np.zeros(0), shape[1:])
-            kept = self._kept[place] = [_Kept(block, future)]
+            kept = self._kept[place] = [_Kept(block, whitening, future)]
         return kept[0].sensitivities.result()
 
     def _calibrate(self, number: int, block: CalibrationBlock, whitening: Tensor) -> Sensitivities:

@@ -333,6 +333,25 @@ def test_an_empty_first_slice_does_not_set_the_scale(tmp_path: Path) -> None:
     assert reconstruct.calibration.noise_source == "estimated"
 
 
+@pytest.mark.parametrize(("coils", "acceleration"), [(1, 1), (4, 2)])
+def test_an_empty_image_does_not_set_the_scale_of_its_place(
+    coils: int, acceleration: int, tmp_path: Path
+) -> None:
+    """Maps that were made for it, from calibration lines that are not empty, are not kept."""
+    path = simulated(tmp_path, coils=coils, acceleration=acceleration, slices=1, noise_scan=False)
+    _, (data,) = slices_of(path)
+    alone = SliceReconstructor(NoiseScan(), None, method="cg-sense")(data)
+    reconstruct = SliceReconstructor(NoiseScan(), None, method="cg-sense")
+    blank = reconstruct(replace(data, kspace=np.zeros_like(data.kspace)))
+    assert not blank.image.any()
+    found = reconstruct(data)
+    assert found.method == "cg-sense"
+    np.testing.assert_allclose(found.image, alone.image, rtol=1e-4, atol=1e-3)
+    made = reconstruct.calibration.made
+    reconstruct(data)
+    assert reconstruct.calibration.made == made  # these are
+
+
 def test_a_slice_of_noise_alone_is_no_fallback(engine: Engine, tmp_path: Path) -> None:
     """Slices beyond the head are no fault of the network's."""
     path = simulated(tmp_path, slices=1, snr=1e-3)
