@@ -8,6 +8,9 @@ from typing import Any
 
 from chpnet_stream.streaming.events import ImageReady
 
+LONGEST_TEXT = 2000
+"""Characters that are kept of a text: peers write meta, too, and it is kept for every picture."""
+
 COUNTERS = ("slice", "contrast", "phase", "repetition", "set", "average")
 
 
@@ -103,7 +106,7 @@ def _text(meta: Any, name: str) -> str | None:
     value = meta.get(name)
     if isinstance(value, list | tuple):
         value = "; ".join(map(str, value))
-    return str(value) if value else None
+    return str(value)[:LONGEST_TEXT] if value else None
 
 
 def _number(meta: Any, name: str) -> float | None:

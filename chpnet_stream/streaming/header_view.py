@@ -18,6 +18,10 @@ PATIENT = {
 }
 
 
+LONGEST_TEXT = 500
+MOST_VALUES = 256
+"""Characters of a text, and entries of a list, that are taken: a header may be of 16 MiB."""
+
 WAVEFORMS = ("ecg", "pulse", "respiratory", "trigger", "gradientwaveform", "other")
 """What ISMRMRD's schema knows."""
 
@@ -53,7 +57,7 @@ def header_view(header: ScanHeader) -> dict[str, Any]:
             "acceleration": list(encoding.acceleration),
             "calibration": encoding.calibration_mode,
         }
-    return view
+    return {name: _short(value) for name, value in view.items()}
 
 
 def expected_counts(header: ScanHeader) -> dict[str, int]:
@@ -85,7 +89,13 @@ def patient_view(header: ScanHeader) -> dict[str, str]:
     from chpnet_stream.mrd.header_xml import subject
 
     told = subject(header.xml)
-    return {name: told[key] for key, name in PATIENT.items() if told.get(key)}
+    return {name: _short(told[key]) for key, name in PATIENT.items() if told.get(key)}
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, str):
+        return value[:LONGEST_TEXT]
+    return [_short(one) for one in value[:MOST_VALUES]] if isinstance(value, list) else value
 
 
 def told_encoding(header: ScanHeader) -> Encoding | None:

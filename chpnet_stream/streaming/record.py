@@ -21,6 +21,10 @@ from chpnet_stream.streaming.latencies import Latencies
 
 MOST_FLAGGED = 100
 MOST_SEEN = 10_000
+MOST_KINDS = 50
+"""Methods and kinds of fallbacks that are told apart: images that come may name any."""
+
+OTHER = "other"
 
 
 class ScanRecord:
@@ -140,7 +144,7 @@ class ScanRecord:
             self._beside += 1
             return
         self._images += 1
-        self._methods[facts.method or "unknown"] += 1
+        self._methods[_known(self._methods, facts.method or "unknown")] += 1
         self._incomplete += facts.missing_lines > 0
         self._marked += facts.mark is not None
         for name, values in self._seen.items():
@@ -161,6 +165,7 @@ class ScanRecord:
             )
         kind = facts.fallback_kind
         if kind is not None:
+            kind = _known(self._fallbacks, kind)
             self._fallbacks[kind] += 1
             self._reasons.setdefault(kind, facts.fallback or kind)
         flagged = kind is not None or facts.mark is not None or facts.missing_lines > 0
@@ -175,6 +180,10 @@ class ScanRecord:
                     "missing_lines": facts.missing_lines,
                 }
             )
+
+
+def _known(counted: Counter[str], name: str) -> str:
+    return name if name in counted or len(counted) < MOST_KINDS else OTHER
 
 
 def iso(seconds: float) -> str:

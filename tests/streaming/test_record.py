@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import ismrmrd
 import numpy as np
 import pytest
 
@@ -13,9 +14,12 @@ from chpnet_stream.json_text import json_text
 from chpnet_stream.mrd.files import ScanFile
 from chpnet_stream.mrd.header import ScanHeader
 from chpnet_stream.mrd.wire.messages import Close
+from chpnet_stream.streaming.events import LiveScan
+from chpnet_stream.streaming.facts import LONGEST_TEXT
 from chpnet_stream.streaming.header_view import expected_counts, header_view, patient_view
 from chpnet_stream.streaming.latencies import EDGES_MS, Latencies
-from chpnet_stream.streaming.record import ScanRecord, iso
+from chpnet_stream.streaming.record import MOST_KINDS, ScanRecord, iso
+from chpnet_stream.streaming.watch import _ready
 from tests.gadgets.peers import conversation, greeting, raw
 from tests.scan.building import header_xml
 from tests.streaming.test_watch import watched
@@ -106,6 +110,22 @@ def test_images_of_damaged_data_are_marked(small_scan: Path) -> None:
     assert flagged["mark"] == image.meta["ChpnetDataMark"]
 
 
+def test_what_images_say_of_themselves_is_kept_in_bounds() -> None:
+    """Those of an images gadget come with meta that their peer has written."""
+    live = LiveScan("id", "scan", "images", 0.0)
+    record = ScanRecord(live)
+    for number in range(200):
+        image = ismrmrd.Image.from_array(np.ones((2, 2), np.float32), transpose=False)
+        words = dict.fromkeys(("ChpnetFallback", "ChpnetDataMark"), f"{number}" + 9000 * "x")
+        image.meta = ismrmrd.Meta({"ChpnetMethod": f"method {number}", **words})
+        record.apply(_ready(live, number, False, image))
+    told = record.told()
+    assert len(told["methods"]) == len(told["fallbacks"]) == MOST_KINDS + 1
+    assert sum(told["methods"].values()) == sum(f["count"] for f in told["fallbacks"]) == 200
+    assert max(len(f["first"]) for f in told["fallbacks"]) == LONGEST_TEXT
+    assert len(json_text(told)) < 10**6
+
+
 def test_nothing_of_the_patient_is_taken_unless_asked_for(small_scan: Path) -> None:
     with ScanFile(small_scan) as scan:
         xml = with_patient(scan.header.xml)
@@ -121,6 +141,13 @@ def test_nothing_of_the_patient_is_taken_unless_asked_for(small_scan: Path) -> N
         "sex": "F",
     }
     assert "ACC-0815" not in json_text(shown)
+
+
+def test_what_is_taken_of_a_header_is_short() -> None:
+    plain = header_xml()
+    xml = plain.replace(">test<", f">{100_000 * 'x'}<")
+    assert xml != plain
+    assert header_view(ScanHeader.from_xml(xml))["protocol"] == 500 * "x"
 
 
 def test_a_header_without_a_patient_tells_of_none() -> None:
