@@ -46,11 +46,13 @@ class Enhanced:
         image: `y x`, both axes `factor` times as long; complex where the input was.
         fallback: Why it was only interpolated; None where the network made it.
         residual: What the image, measured again, misses of the input, relative to its norm.
+        asked: The network was asked; where it wasn't, a fallback is no failure of it.
     """
 
     image: np.ndarray
     fallback: str | None
     residual: float
+    asked: bool = True
 
 
 class Enhancer:
@@ -112,12 +114,13 @@ class Enhancer:
             low = low / (self._scale or 1.0)
             start = superres_start(low[None, None], self.normal).clamp_min(0)
             made, fallback = start, self._trouble(low, damaged)
-            if fallback is None:
+            asked = fallback is None
+            if asked:
                 made, fallback = self._by_network(start, low, deadline)
             magnitude = made[0, 0] * (self._scale or 1.0)
             missed = self._missed(made, low)
             pixels = magnitude * self._phase(source)
-            return Enhanced(pixels.cpu().numpy(), fallback, missed)
+            return Enhanced(pixels.cpu().numpy(), fallback, missed, asked)
 
     def _trouble(self, low: Tensor, damaged: bool) -> str | None:
         """Why there is no point in asking the network."""
@@ -155,7 +158,7 @@ class Enhancer:
         if not bool(made.isfinite().all()):
             return start, self._note("not finite", "the network's image has NaN or infinite pixels")
         missed = self._missed(made, low)
-        if missed > LARGEST_RESIDUAL:
+        if not missed <= LARGEST_RESIDUAL:
             detail = f"measured again it misses the image by {missed:.3f}"
             return start, self._note("misses the data", detail)
         return made, None

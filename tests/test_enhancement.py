@@ -17,6 +17,7 @@ from chpnet_stream.engines.pytorch import PyTorchEngine
 from chpnet_stream.enhancement import Enhancer, estimate_image_noise
 from chpnet_stream.errors import EngineError, ModelError, ReconstructionError
 from chpnet_stream.mrd.wire.image_array import ImageArray
+from chpnet_stream.network.normal import SuperresNormal
 from chpnet_stream.network.weights import find_model
 from chpnet_stream.options import ReconstructionOptions
 from chpnet_stream.streaming.images import ImageHandler
@@ -138,6 +139,16 @@ def without_network(engine: Engine, image: np.ndarray) -> np.ndarray:
     enhancer = Enhancer(engine)
     enhancer.given_up = "not asked"
     return enhancer(image).image
+
+
+def test_an_image_that_overflows_when_it_is_measured_again_is_not_sent(engine: Engine) -> None:
+    faulty = FaultyEngine(engine, lambda p: torch.full_like(p.start, 3e38))
+    enhancer = Enhancer(faulty)
+    enhancer.normal = SuperresNormal(2, "centre")
+    made = enhancer(np.abs(head()).astype(np.float32))
+    assert made.fallback is not None
+    assert made.fallback.startswith("misses the data")
+    assert made.image.max() < 1e4
 
 
 def test_a_network_of_another_task_is_refused(tmp_path: Path) -> None:
@@ -310,3 +321,18 @@ def test_a_network_that_failed_is_not_asked_again_if_told_so(engine: Engine) -> 
         (made,) = doing.take(image(), 0.0)
         assert made.meta["ChpnetFallback"] == "engine failed: no such kernel"
     assert faulty.runs == 1
+
+
+@pytest.mark.parametrize("on_error", ["error", "baseline-only"])
+@pytest.mark.parametrize("value", [0, np.nan])
+def test_images_without_anything_in_them_are_no_failure_of_the_network(
+    engine: Engine, on_error: str, value: float
+) -> None:
+    doing = handler(engine, on_error=on_error)
+    nothing = image()
+    nothing.data[...] = value
+    (made,) = doing.take(nothing, 0.0)
+    assert made.meta["ChpnetFallback"].startswith("the image that came ")
+    (made,) = doing.take(image(), 0.0)
+    assert "ChpnetFallback" not in made.meta
+    assert doing.metrics.methods == {"interpolated": 1, "superres": 1}

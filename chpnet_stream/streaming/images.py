@@ -148,9 +148,10 @@ class ImageHandler:
         if made.fallback is not None:
             kind = made.fallback.partition(":")[0]
             self.metrics.fallbacks[kind] += 1
-            if self.options.on_error == "baseline-only" and kind != "late":
+            failed = made.asked and kind != "late"
+            if failed and self.options.on_error == "baseline-only":
                 self.enhancer.given_up = made.fallback
-            if self.options.on_error == "error" and kind != "late":
+            if failed and self.options.on_error == "error":
                 raise ReconstructionError(
                     f"the network gave no fit image ({made.fallback}), and on_error=error asks for "
                     "an end; on_error=fallback sends the interpolated image instead"
