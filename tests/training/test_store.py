@@ -10,6 +10,7 @@ import pytest
 from chpnet_stream.errors import InputError, OutputError, OutputExistsError
 from chpnet_training.bank import SourceBank
 from chpnet_training.store import BankWriter
+from tests.helpers import no_file_larger_than
 from tests.training.tiny import tiny_bank
 
 KILLED_WHILE_WRITING = """
@@ -130,6 +131,16 @@ def test_without_finish_there_is_no_file(tmp_path):
     with BankWriter(tmp_path / "data.h5", 64) as writer:
         writer.add(np.ones((8, 8)))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [1_000, 50_000, 200_000])
+def test_a_full_disk_is_told(size, tmp_path):
+    images = [np.random.default_rng(n).random((64, 64)) for n in range(40)]
+    with no_file_larger_than(size), pytest.raises(OutputError, match=r"can't write .*: File too"):
+        write(tmp_path / "data.h5", images)
+    assert list(tmp_path.iterdir()) == []
+    write(tmp_path / "data.h5", images)
+    assert len(SourceBank.load(tmp_path / "data.h5")) == 40
 
 
 def test_existing_files_and_folders_are_refused(tmp_path):

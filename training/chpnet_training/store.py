@@ -22,6 +22,7 @@ from typing import IO, Any
 import numpy as np
 
 from chpnet_stream.errors import InputError, OutputError, OutputExistsError
+from chpnet_stream.mrd.hdf5_disk import Hdf5Disk
 from chpnet_stream.whole_file import hidden_name
 
 logger = logging.getLogger(__name__)
@@ -142,6 +143,7 @@ class BankWriter:
         self.path = path
         self._part = hidden_name(path)
         self._side = maximum_side
+        self._disk: Hdf5Disk | None = None
         self._file: Any = None
         self._claim: IO[bytes] | None = None
         self._shapes: list[tuple[int, ...]] = []
@@ -155,12 +157,13 @@ class BankWriter:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             remove_leftovers(self.path)
             _being_written.add(self._part)
-            self._file = h5py.File(self._part, "w", libver="latest", locking=False)
-            self._claim = self._part.open("rb+")  # now: HDF5 opens a new file twice
+            self._disk = Hdf5Disk(self._part)
+            self._claim = self._part.open("rb+")
             lock(self._claim)
         except OSError as error:
             self._drop()
-            raise OutputError(f"can't write {self.path}: {error}") from error
+            raise OutputError(f"can't write {self.path}: {error.strerror or error}") from error
+        self._file = h5py.File(self._disk, "w", libver="latest")
         side = self._side
         self._images = self._file.create_dataset(
             "images", (0, side, side), "u2", maxshape=(None, side, side), chunks=(1, side, side),
@@ -175,14 +178,10 @@ class BankWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            if self._file:
-                self._file.close()
-        except OSError as fault:
-            if error is None:
-                raise OutputError(f"can't write {self.path}: {fault}") from fault
-        finally:
-            self._drop()
+        for opened in (self._file, self._disk):
+            if opened is not None:
+                opened.close()
+        self._drop()
 
     def _drop(self) -> None:
         """Remove the hidden file, if it has not become the final one, and its lock."""
@@ -213,8 +212,9 @@ class BankWriter:
                 measured = digest(stored)
                 # one chunk a coil; gzip would save 14 % and take 100 times as long
                 self._kspace.create_dataset(str(number), data=stored, chunks=(1, *stored.shape[1:]))
+            self._check_disk()
         except OSError as error:
-            raise OutputError(f"can't write {self.path}: {error}") from error
+            raise OutputError(f"can't write {self.path}: {error.strerror or error}") from error
         self._shapes.append(pixels.shape)
         self._raw.append(kspace is not None)
         self._digests.append((digest(pixels), measured))
@@ -269,7 +269,12 @@ class BankWriter:
             self._file.attrs["manifest"] = text
             self._file.attrs["checksum"] = columns.checksum(text)
             self._file.close()
+            self._check_disk()
             self._part.replace(self.path)
             self._drop()  # readers find no lock
         except OSError as error:
-            raise OutputError(f"can't write {self.path}: {error}") from error
+            raise OutputError(f"can't write {self.path}: {error.strerror or error}") from error
+
+    def _check_disk(self) -> None:
+        if self._disk is not None:
+            self._disk.check()
