@@ -1,4 +1,5 @@
 import copy
+import math
 import time
 
 import pytest
@@ -216,6 +217,9 @@ def test_a_copy_does_not_share_weights():
     [
         ({"width": 30, "heads": 4}, "4 heads divide, found 30"),
         ({"blocks": 0}, "blocks"),
+        ({"ratio": math.inf}, "finite number"),
+        ({"ratio": math.nan}, "finite number"),
+        ({"width": 8, "ratio": 0.1}, "no hidden channel"),
         ({"x": 1}, "x"),
     ],
 )

@@ -22,7 +22,7 @@ from chpnet_training.swin import SwinBlock
 class TeacherConfig(BaseModel):
     """Architecture of the teacher. The defaults train on two CPU cores."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     width: int = Field(32, ge=4, description="channels of the tokens")
     heads: int = Field(2, ge=1, description="attention heads; they divide the width")
@@ -37,6 +37,11 @@ class TeacherConfig(BaseModel):
     def _heads_fit(self) -> TeacherConfig:
         if self.width % self.heads:
             raise ValueError(f"expected a width that {self.heads} heads divide, found {self.width}")
+        if int(self.width * self.ratio) < 1:
+            raise ValueError(
+                f"expected a ratio of at least 1 / width = {1 / self.width:g}, found {self.ratio}: "
+                "it leaves no hidden channel"
+            )
         return self
 
 
