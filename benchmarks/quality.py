@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from chpnet_stream.engines.choice import make_engine
 from chpnet_stream.network.card import ModelCard
 from chpnet_stream.network.weights import DEFAULT_MODEL, find_model
 from chpnet_training.baselines import PICS_OPTIONS
+from chpnet_training.checkpoint_engine import CheckpointEngine, facts_of, parse_networks
 from chpnet_training.evaluation import Evaluation, average, evaluate_scan, find_scan
 
 DIGITS = {"PSNR dB": 2, "SSIM": 4, "NMSE": 5, "HFEN": 4, "maps ms": 0, "image ms": 0}
@@ -33,13 +35,16 @@ def main() -> None:
     parser.add_argument("--calibration-lines", type=int, default=24)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--no-bart", action="store_true")
+    parser.add_argument(
+        "--network", action="append", default=[], help="LABEL=CHECKPOINT, as evaluate"
+    )
     parser.add_argument("--out", type=Path, default=TABLES / "quality.md")
     options = parser.parse_args()
     if not options.data.exists():
         print("quality: no raw data (set CHPNET_SHARED_DATA or --data); the table stays as it is")
         return
     engine = make_engine("auto", find_model(options.model))
-    scan = find_scan(options.data)
+    scan, others = find_scan(options.data), parse_networks(tuple(options.network))
     parts = []
     rows: list[Evaluation] = []
     for acceleration in options.accelerations:
@@ -51,11 +56,13 @@ def main() -> None:
             calibration_lines=options.calibration_lines,
             repeats=options.repeats,
             bart=not options.no_bart,
+            others=others,
         )
         kept, lines = rows[0].lines, rows[0].reference.shape[0]
         parts.append(f"## R = {acceleration}: {kept} of {lines} lines\n")
         parts.append(markdown_table([_row(row) for row in average(rows)], DIGITS) + "\n")
-    text = "\n".join([_heading(scan, rows[0], engine.card, engine.name, options), *parts])
+    heading = _heading(scan, rows[0], engine.card, engine.name, options)
+    text = "\n".join([heading, *_networks(others), *parts])
     write(options.out, text)
 
 
@@ -71,6 +78,25 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
         "maps ms": row["calibration_ms"],
         "image ms": row["image_ms"],
     }
+
+
+def _networks(others: Mapping[str, CheckpointEngine]) -> list[str]:
+    """What the networks beside the model are; nothing where there are none."""
+    if not others:
+        return []
+    rows = [
+        {
+            "method": label,
+            "network": facts["name"],
+            "parameters": f"{facts['parameters']:,}",
+            "GMAC at 320 x 320": facts["gmac_320"],
+            "steps": facts["steps"],
+            "seed": facts["seed"],
+        }
+        for label, facts in ((label, facts_of(one.card)) for label, one in others.items())
+    ]
+    title = "Networks of training runs (`--network`), in float32 by PyTorch:\n"
+    return [title, markdown_table(rows, {"GMAC at 320 x 320": 2}) + "\n"]
 
 
 def _heading(

@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.training.tiny import tiny_bank
+from chpnet_stream.simulation.scan import simulate_scan
+from tests.helpers import small_options
+from tests.training.tiny import tiny_bank, tiny_recipe
+from tests.training.tiny_runs import make_run
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -53,6 +56,24 @@ def test_quality_without_data_leaves_the_table(tmp_path):
     done = run("quality.py", "--out", out, CHPNET_SHARED_DATA=str(tmp_path / "none"))
     assert "no raw data" in done.stdout
     assert not out.exists()
+
+
+def test_quality_has_networks_of_training_runs_in_the_same_table(tmp_path):
+    bank = tiny_bank(tmp_path / "bank.h5")
+    make_run("unet", tiny_recipe(steps=2), bank, tmp_path / "run").run()
+    scan, out = tmp_path / "scan.h5", tmp_path / "quality.md"
+    simulate_scan(scan, small_options(acceleration=1, slices=1))
+    words = ["--data", scan, "--accelerations", 2, "--calibration-lines", 16, "--repeats", 1]
+    words += ["--no-bart", "--network", f"unet={tmp_path / 'run' / 'last.ckpt'}", "--out", out]
+    run("quality.py", *words)
+    text = out.read_text()
+    psnr = {name: numbers(text, f"| {name} |")[0] for name in ("zero-filled", "chpnet")}
+    assert psnr["chpnet"] > psnr["zero-filled"]
+    gmac, steps, seed = numbers(text, "| unet | run/unet |")
+    assert gmac > 1
+    assert (steps, seed) == (2, 3)
+    assert len(numbers(text, "| unet | chpnet-stream |")) == 6
+    assert str(tmp_path) not in text
 
 
 def test_gate(tmp_path):

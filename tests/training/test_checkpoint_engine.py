@@ -5,7 +5,7 @@ import pytest
 from chpnet_stream.engines.engine import Engine
 from chpnet_stream.errors import ConfigurationError
 from chpnet_stream.simulation.scan import simulate_scan
-from chpnet_training.checkpoint_engine import CheckpointEngine, parse_networks
+from chpnet_training.checkpoint_engine import CheckpointEngine, facts_of, parse_networks
 from chpnet_training.devices import make_fabric
 from chpnet_training.evaluation import evaluate_scan
 from chpnet_training.recipe import Recipe
@@ -62,3 +62,24 @@ def test_other_texts_are_refused(text):
 def test_a_network_that_the_run_has_not_is_named(runs):
     with pytest.raises(Exception, match="expected a network 'teacher', found student"):
         CheckpointEngine(runs / "student" / CHECKPOINT, "teacher")
+
+
+@pytest.mark.parametrize("label", ["chpnet", "cg-sense", "zero-filled", "bart tv"])
+def test_the_label_of_another_row_is_refused(runs, label):
+    """`average` would make one row of both, and the model's card would tell their mean."""
+    with pytest.raises(ConfigurationError, match=f"label of its own, found '{label}' twice"):
+        parse_networks((f"{label}={runs / 'student' / CHECKPOINT}",))
+
+
+def test_a_label_that_is_given_twice_is_refused(runs):
+    texts = [f"mine={runs / name / CHECKPOINT}:{name}" for name in ("student", "teacher")]
+    with pytest.raises(ConfigurationError, match="found 'mine' twice"):
+        parse_networks(tuple(texts))
+
+
+def test_what_the_table_tells_of_a_network(runs):
+    told = facts_of(CheckpointEngine(runs / "unet" / CHECKPOINT, "unet").card)
+    assert (told["name"], told["steps"], told["seed"]) == ("unet/unet", 2, 3)
+    assert told["parameters"] > 1000
+    # two convolutions of 3 x 3 from 3 to 4 and to 4 channels, and more: at full resolution
+    assert 9 * (12 + 16) * 320**2 / 1e9 < told["gmac_320"] < 1

@@ -239,6 +239,10 @@ def test_evaluate_scores_a_scan_and_feeds_the_card(model, bank, trained, tmp_pat
     assert list(methods) == ["zero-filled", "cg-sense", "chpnet"]
     assert methods["cg-sense"]["psnr_db"] > methods["zero-filled"]["psnr_db"] + 3
     assert methods["chpnet"]["image_ms"] > 0
+    (network,) = found["networks"]
+    assert (network["method"], network["name"], network["steps"]) == ("chpnet", "chpnet-quick", 4)
+    assert network["gmac_320"] > 0
+    assert "cores" in found["machine"]
     assert (tmp_path / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG")
     with (tmp_path / "out" / "evaluation.csv").open(newline="", encoding="utf-8") as file:
         (row,) = [row for row in csv.DictReader(file) if row["method"] == "chpnet"]

@@ -9,8 +9,14 @@ import torch
 from chpnet_stream.engines.pytorch import PyTorchEngine
 from chpnet_stream.errors import ConfigurationError
 from chpnet_stream.network.card import ModelCard
+from chpnet_training.checkpoint import read_checkpoint
 from chpnet_training.dataset import START_ITERATIONS, START_REGULARIZATION
-from chpnet_training.runs import NETWORKS, evaluated_network
+from chpnet_training.evaluation import OWN_METHODS
+from chpnet_training.macs import count_macs
+from chpnet_training.runs import NETWORKS, network_of
+
+SIDE = 320
+"""Rows and columns of the slice that arithmetic is counted for, as in model cards."""
 
 
 class CheckpointEngine(PyTorchEngine):
@@ -22,12 +28,14 @@ class CheckpointEngine(PyTorchEngine):
     """
 
     def __init__(self, checkpoint: Path, network: str) -> None:
-        self.network, recipe = evaluated_network(checkpoint, network)
+        state = read_checkpoint(checkpoint)
+        made, recipe = network_of(state, checkpoint, network)
         if recipe.student.task != "kspace":
             raise ConfigurationError(
                 f"{checkpoint}: expected a network for 'kspace', found one for "
                 f"'{recipe.student.task}'; it cannot be scored on raw data"
             )
+        self.network = made
         self.name = f"pytorch-{network}"
         self.device = torch.device("cpu")
         self.card = ModelCard(
@@ -35,13 +43,13 @@ class CheckpointEngine(PyTorchEngine):
             student=recipe.student,
             weights_sha256="",
             onnx_sha256=(),
-            parameters=sum(p.numel() for p in self.network.parameters()),
-            gmac_320=0.0,
+            parameters=sum(p.numel() for p in made.parameters()),
+            gmac_320=count_macs(made, SIDE, SIDE) / 1e9,
             start_iterations=START_ITERATIONS,
             start_regularization=START_REGULARIZATION,
             data=(),
             recipe={},
-            steps=0,
+            steps=int(state.get("step", 0)),
             seed=recipe.seed,
             metrics={},
             licence="",
@@ -56,9 +64,10 @@ def parse_networks(texts: tuple[str, ...]) -> dict[str, CheckpointEngine]:
     Without a network's name after the colon, the label says which it is, else the student.
 
     Raises:
-        ConfigurationError: If a text has not that form.
+        ConfigurationError: If a text has not that form, or its label is that of another row: their
+            scores would be averaged.
     """
-    engines = {}
+    files: dict[str, tuple[Path, str]] = {}
     for text in texts:
         label, equals, rest = text.partition("=")
         file, _, network = rest.partition(".ckpt:")
@@ -66,9 +75,25 @@ def parse_networks(texts: tuple[str, ...]) -> dict[str, CheckpointEngine]:
             raise ConfigurationError(
                 f"--network {text}: expected LABEL=CHECKPOINT or LABEL=CHECKPOINT:NETWORK"
             )
+        if label in files or label in OWN_METHODS or label.startswith("bart "):
+            raise ConfigurationError(
+                f"--network {text}: expected a label of its own, found '{label}' twice; the model "
+                f"is '{OWN_METHODS[-1]}', call this one otherwise"
+            )
         if network:
             file += ".ckpt"
         else:
             network = label if label in NETWORKS else "student"
-        engines[label] = CheckpointEngine(Path(file), network)
-    return engines
+        files[label] = Path(file), network
+    return {label: CheckpointEngine(*where) for label, where in files.items()}
+
+
+def facts_of(card: ModelCard) -> dict[str, object]:
+    """What a table of scores tells of a network: name, size, arithmetic, training."""
+    return {
+        "name": card.name,
+        "parameters": card.parameters,
+        "gmac_320": card.gmac_320,
+        "steps": card.steps,
+        "seed": card.seed,
+    }

@@ -15,6 +15,7 @@ from chpnet_stream.whole_file import write_whole
 from chpnet_training.csv_file import write_rows
 
 if TYPE_CHECKING:
+    from chpnet_stream.engines.engine import Engine
     from chpnet_training.evaluation import Evaluation
 
 SCORES = ("psnr_db", "ssim", "nmse", "hfen")
@@ -66,7 +67,8 @@ SHOWN = ("zero-filled", "cg-sense", "bart l1-wavelet", "chpnet")
     "networks",
     multiple=True,
     metavar="LABEL=CHECKPOINT[:NETWORK]",
-    help="Also score a network of a training run (student, teacher or unet); repeatable.",
+    help="Also score a network of a training run (student, teacher or unet) in the same table; "
+    "repeatable.",
 )
 @click.option("--bart/--no-bart", default=True, help="Run BART's methods, where it is installed.")
 @click.option(
@@ -105,13 +107,14 @@ def command(
     from chpnet_stream.engines.choice import make_engine
     from chpnet_stream.network.weights import find_model
     from chpnet_stream.pictures import require_matplotlib
-    from chpnet_training.checkpoint_engine import parse_networks
-    from chpnet_training.evaluation import average, evaluate_scan, find_scan
+    from chpnet_training.checkpoint_engine import facts_of, parse_networks
+    from chpnet_training.evaluation import OWN_METHODS, average, evaluate_scan, find_scan
+    from chpnet_training.machine import describe_machine
 
     if out is not None:
         require_matplotlib()
     loaded = make_engine(engine, find_model(model))
-    path = find_scan(data)
+    path, others = find_scan(data), parse_networks(networks)
     terminal = Console(stderr=True)
     with terminal.status("") as status:
         rows = evaluate_scan(
@@ -122,10 +125,12 @@ def command(
             calibration_lines=calibration_lines,
             repeats=repeats,
             bart=bart,
-            others=parse_networks(networks),
+            others=others,
             progress=lambda name: status.update(name),
         )
     table = average(rows)
+    scored: dict[str, Engine] = {OWN_METHODS[-1]: loaded, **others}
+    facts = [{"method": label, **facts_of(one.card)} for label, one in scored.items()]
     settings: dict[str, Any] = {
         "data": path.name,
         "acceleration": acceleration,
@@ -135,6 +140,8 @@ def command(
         "engine": loaded.name,
         "threads": torch.get_num_threads(),
         "repeats": repeats,
+        "networks": facts,
+        "machine": describe_machine(),
     }
     if out is not None:
         _write(out, rows, table, settings)
@@ -146,6 +153,7 @@ def command(
             f"({loaded.card.checksum}) on {loaded.name}, {settings['threads']} threads"
         )
         show_list(table, title=heading, columns=COLUMNS)
+        show_list(facts, title="Networks; GMAC of one slice of 320 x 320")
 
 
 def _write(

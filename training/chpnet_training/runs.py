@@ -221,7 +221,11 @@ def _trainer(
 
 def evaluated_network(checkpoint: Path, name: str = "student") -> tuple[nn.Module, Recipe]:
     """The averaged network of a checkpoint, for scoring, and its recipe."""
-    state = read_checkpoint(checkpoint)
+    return network_of(read_checkpoint(checkpoint), checkpoint, name)
+
+
+def network_of(state: dict[str, Any], checkpoint: Path, name: str) -> tuple[nn.Module, Recipe]:
+    """As `evaluated_network`, from a checkpoint that has been read."""
     recipe = stored_recipe(state, checkpoint)
     network = build_network(recipe, name)
     give_weights(network, name, state, checkpoint)
