@@ -15,7 +15,7 @@ import pytest
 from chpnet_stream.network.weights import find_model
 from chpnet_stream.simulation.scan import simulate_scan
 from chpnet_training.cli import VERBS, cli, main
-from chpnet_training.options import ALLOCATOR, Duration
+from chpnet_training.options import ALLOCATOR, EXIT_UNFINISHED, Duration, leave_unfinished
 from chpnet_training.recipe import load_recipe
 from tests.helpers import small_options
 
@@ -113,7 +113,7 @@ def test_training_logs_and_saves(trained):
 
 def test_a_stopped_run_continues_by_the_same_command(bank, tmp_path, capsys):
     words = student_words(bank, tmp_path, optimizer__steps=3, validation__every=100)
-    assert run(*words, "--workers", 0, "--max-time", "0s", "--json") == 0
+    assert run(*words, "--workers", 0, "--max-time", "0s", "--json") == EXIT_UNFINISHED
     first = capsys.readouterr()
     assert json.loads(first.out)["step"] == 1
     assert json.loads(first.out)["finished"] is False
@@ -123,6 +123,24 @@ def test_a_stopped_run_continues_by_the_same_command(bank, tmp_path, capsys):
     assert "after step 1" in second.err
     outcome = json.loads(second.out)
     assert (outcome["step"], outcome["finished"]) == (3, True)
+
+
+def test_the_time_counts_from_the_start_of_the_command(bank, tmp_path, capsys):
+    """The slices of data.fixed take longer to simulate than there is time: one step is made."""
+    words = student_words(bank, tmp_path, data__fixed=100, optimizer__steps=100000)
+    assert run(*words, "--workers", 0, "--max-time", "0.2", "--json") == EXIT_UNFINISHED
+    assert json.loads(capsys.readouterr().out)["step"] == 1
+
+
+def test_torchrun_is_not_told_a_failure(monkeypatch):
+    context = click.Context(cli)
+    with pytest.raises(click.exceptions.Exit) as stop:
+        leave_unfinished(context)
+    assert stop.value.exit_code == 75  # as docs/errors.md says
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    with pytest.raises(click.exceptions.Exit) as stop:
+        leave_unfinished(context)
+    assert stop.value.exit_code == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the worker in /proc")

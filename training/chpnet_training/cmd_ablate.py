@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import shlex
-import time
 from pathlib import Path
 from typing import Any
 
 import click
 
 from chpnet_stream.cli.formatter import show_list
-from chpnet_training.options import EXIT_INTERRUPTED, Duration, Interrupts, data_option
+from chpnet_training.options import (
+    Interrupts,
+    data_option,
+    leave_unfinished,
+    max_time_option,
+)
 
 COLUMNS = ("condition", "arm", "seeds", "psnr_db", "spread_db", "ssim", "nmse", "gap_closed")
-CONTINUES = "not finished: the same command continues from here"
 
 
 @click.command("ablate")
@@ -53,7 +56,7 @@ CONTINUES = "not finished: the same command continues from here"
 @click.option(
     "--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of each run."
 )
-@click.option("--max-time", type=Duration(), help="Stop at checkpoints after this time: 45m, 2h.")
+@max_time_option
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
 @click.pass_context
 def command(
@@ -66,7 +69,7 @@ def command(
     report: Path | None,
     jobs: int,
     threads: int,
-    max_time: float | None,
+    deadline: float,
     as_json: bool,
 ) -> None:
     """Train the arms of the YAML file STUDY with all its seeds, and compare them.
@@ -98,13 +101,12 @@ def command(
                 out,
                 jobs=jobs,
                 threads=threads,
-                deadline=None if max_time is None else time.monotonic() + max_time,
+                deadline=deadline,
                 stop=watch.asked,
                 progress=status,
             )
         if watch.asked() and not finished:
-            click.echo(CONTINUES, err=True)
-            ctx.exit(EXIT_INTERRUPTED)
+            leave_unfinished(ctx, interrupted=True)
         status("scoring", 0, 0)
         rows = score_all(wanted, data, out)
     place = report or out
@@ -133,7 +135,7 @@ def command(
     ]
     show_list(table, title=f"Study {wanted.name}", columns=COLUMNS, as_json=as_json)
     if not finished:
-        click.echo(CONTINUES, err=True)
+        leave_unfinished(ctx)
 
 
 def _describe_data(data: Path) -> str:

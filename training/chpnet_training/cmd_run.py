@@ -18,6 +18,7 @@ from chpnet_stream.errors import ConfigurationError
 from chpnet_training.beginning import note_origin
 from chpnet_training.options import (
     device_options,
+    leave_unfinished,
     make_materials,
     recipe_options,
     run_and_report,
@@ -90,15 +91,13 @@ def command(
             f"{recipe}: expected a recipe for the task 'kspace', found '{wanted.student.task}'; "
             "train it with `chpnet-train teacher`, `distill` and `export`"
         )
-    as_json, begin = how["as_json"], time.monotonic()
+    as_json = how["as_json"]
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         trained = _train(ctx, wanted, data, out, phantoms, {**how, "as_json": False})
         if trained is None:
-            ctx.exit(0)  # another process has the rest to do, or the time is over
-        _stop_late(ctx, how, begin)
-        card = _export(ctx, wanted, trained, out)
-        _stop_late(ctx, how, begin)
-        scores = _evaluate(ctx, card, out, wanted.distillation.weight > 0)
+            ctx.exit(0)  # the first process has the rest to do
+        card = _export(ctx, wanted, trained, out, how)
+        scores = _evaluate(ctx, card, out, how, wanted.distillation.weight > 0)
     if as_json:
         show({"card": str(card), "picture": str(out / PICTURE), **scores}, title="", as_json=True)
     click.echo(
@@ -116,12 +115,12 @@ def _train(
     phantoms: int,
     how: dict[str, Any],
 ) -> tuple[Path, Path] | None:
-    """Checkpoint of the student and its data; None if there is nothing more to do here now."""
+    """Checkpoint of the student and its data; None in all processes but the first."""
     from chpnet_training import cmd_prepare
     from chpnet_training.runs import distillation_run, supervised_run
     from chpnet_training.trainer import BEST, CHECKPOINT
 
-    begin, taught = time.monotonic(), recipe.distillation.weight > 0
+    taught = recipe.distillation.weight > 0
     where = out / "data.h5" if data is None else data
     if data is None and where.exists():
         _check_heads(where, phantoms)
@@ -138,7 +137,7 @@ def _train(
         _say(2, "the teacher", zero)
         trainer = supervised_run(recipe.for_teacher(), "teacher", folders["teacher"])
         note_origin(trainer, where)
-        if not run_and_report(ctx, trainer, "teacher", _left(how, begin)):
+        if not run_and_report(ctx, trainer, "teacher", how):
             return None
     _say(3, "the student" + (" with its teacher" if taught else ""), zero)
     if taught:
@@ -148,7 +147,7 @@ def _train(
     else:
         trainer = supervised_run(recipe, "student", folders["student"])
         note_origin(trainer, where)
-    if not run_and_report(ctx, trainer, "student", _left(how, begin)) or not zero:
+    if not run_and_report(ctx, trainer, "student", how) or not zero:
         return None
     ended_early = trainer.step < recipe.optimizer.steps
     return out / "student" / (BEST if ended_early else CHECKPOINT), where
@@ -170,21 +169,19 @@ def _check_heads(made: Path, wanted: int) -> None:
         )
 
 
-def _stop_late(ctx: click.Context, how: dict[str, Any], begin: float) -> None:
+def _stop_late(ctx: click.Context, how: dict[str, Any]) -> None:
     """End before the next part where the time is over."""
-    if _left(how, begin)["max_time"] == 0:
-        click.echo("not finished: the same command continues from here", err=True)
-        ctx.exit(0)
+    if time.monotonic() >= how["deadline"]:
+        leave_unfinished(ctx)
 
 
-def _left(how: dict[str, Any], begin: float) -> dict[str, Any]:
-    """The same options, with what is left of the time."""
-    if how["max_time"] is None:
-        return how
-    return {**how, "max_time": max(0.0, how["max_time"] - (time.monotonic() - begin))}
-
-
-def _export(ctx: click.Context, recipe: Recipe, trained: tuple[Path, Path], out: Path) -> Path:
+def _export(
+    ctx: click.Context,
+    recipe: Recipe,
+    trained: tuple[Path, Path],
+    out: Path,
+    how: dict[str, Any],
+) -> Path:
     """The model's card, made of the checkpoint if it is older."""
     from chpnet_training import cmd_export
 
@@ -193,12 +190,15 @@ def _export(ctx: click.Context, recipe: Recipe, trained: tuple[Path, Path], out:
     if _is_newer(card, checkpoint):
         _say(4, f"the model: {card} is there")
         return card
+    _stop_late(ctx, how)
     _say(4, "the model")
     ctx.invoke(cmd_export.command, checkpoint=checkpoint, out=card.parent, data=data)
     return card
 
 
-def _evaluate(ctx: click.Context, card: Path, out: Path, taught: bool) -> dict[str, Any]:
+def _evaluate(
+    ctx: click.Context, card: Path, out: Path, how: dict[str, Any], taught: bool
+) -> dict[str, Any]:
     """Scores of the model and of its teacher, made if they are older than the card."""
     from chpnet_training import cmd_evaluate
     from chpnet_training.trainer import CHECKPOINT
@@ -207,6 +207,7 @@ def _evaluate(ctx: click.Context, card: Path, out: Path, taught: bool) -> dict[s
     if _is_newer(picture, card):
         _say(5, f"its scores: {picture.parent / SCORES} is there")
     else:
+        _stop_late(ctx, how)
         _say(5, "its scores on a simulated scan")
         if not scan.exists():
             ctx.invoke(cmd_simulate.command, out=scan, **SCAN)

@@ -7,10 +7,11 @@ import math
 import os
 import re
 import signal
+import time
 import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import click
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 EXIT_INTERRUPTED = 130
+EXIT_UNFINISHED = 75
+"""The time of --max-time is over, and something is left to do (EX_TEMPFAIL of sysexits.h)."""
+CONTINUES = "not finished: the same command continues from here"
 SMOOTHING = 0.95
 """Share of the shown loss that comes from the steps before."""
 
@@ -71,27 +75,70 @@ def data_option(command: F) -> F:
     )(command)
 
 
+def max_time_option(command: F) -> F:
+    """--max-time, as `deadline`: seconds of `time.monotonic`, infinite where it is not given."""
+    return click.option(
+        "--max-time",
+        "deadline",
+        type=Duration(),
+        callback=_deadline,
+        help="Stop at a checkpoint when this time is over, counted from the start of the command: "
+        f"45m, 2h. Exit code {EXIT_UNFINISHED} says that the same command has more to do.",
+    )(command)
+
+
+def _deadline(ctx: click.Context, param: click.Parameter, seconds: float | None) -> float:
+    return math.inf if seconds is None else time.monotonic() + seconds
+
+
+_accelerator = click.option(
+    "--accelerator",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where to train.",
+)
+_devices = click.option(
+    "--devices",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Devices of this machine (DDP); each trains on its share of data.batch. Under "
+    "torchrun it is what that has started.",
+)
+_precision = click.option(
+    "--precision",
+    type=click.Choice(["32-true", "bf16-mixed", "16-mixed"]),
+    default="32-true",
+    show_default=True,
+    help="Arithmetic of the networks; data consistency and losses are float32 always.",
+)
+
+
+def _workers(default: int) -> Callable[[F], F]:
+    return click.option(
+        "--workers",
+        type=click.IntRange(0),
+        default=default,
+        show_default=True,
+        help="Processes that simulate scans; 0 simulates between the steps.",
+    )
+
+
+def study_options(command: F) -> F:
+    """Those of `device_options` that each run of a study is given."""
+    options: tuple[Callable[[F], F], ...] = (_accelerator, _devices, _precision, _workers(0))
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def device_options(command: F) -> F:
     """Time, devices, precision, workers, output; and processes that end together."""
-    options = (
-        click.option(
-            "--max-time", type=Duration(), help="Stop at a checkpoint after this time: 45m, 2h."
-        ),
-        click.option(
-            "--accelerator",
-            type=click.Choice(["auto", "cpu", "cuda"]),
-            default="auto",
-            show_default=True,
-            help="Where to train.",
-        ),
-        click.option(
-            "--devices",
-            type=click.IntRange(1),
-            default=1,
-            show_default=True,
-            help="Devices of this machine (DDP); each trains on its share of data.batch. Under "
-            "torchrun it is what that has started.",
-        ),
+    options: tuple[Callable[[F], F], ...] = (
+        max_time_option,
+        _accelerator,
+        _devices,
         click.option(
             "--nodes",
             type=click.IntRange(1),
@@ -106,20 +153,8 @@ def device_options(command: F) -> F:
             show_default=True,
             help="How long a process waits for the others before it ends with an error.",
         ),
-        click.option(
-            "--precision",
-            type=click.Choice(["32-true", "bf16-mixed", "16-mixed"]),
-            default="32-true",
-            show_default=True,
-            help="Arithmetic of the networks; data consistency and losses are float32 always.",
-        ),
-        click.option(
-            "--workers",
-            type=click.IntRange(0),
-            default=1,
-            show_default=True,
-            help="Processes that simulate scans; 0 simulates between the steps.",
-        ),
+        _precision,
+        _workers(1),
         click.option(
             "--threads", type=click.IntRange(1), help="Threads of the network. [default: all]"
         ),
@@ -196,7 +231,7 @@ def run_and_report(
 ) -> bool:
     """Train with a progress bar, print the closing table; returns whether the end was reached.
 
-    Exits with 130 where it was interrupted.
+    Exits with 130 where it was interrupted, with 75 where the time was over (`leave_unfinished`).
     """
     recipe = trainer.recipe
     first = trainer.step
@@ -206,16 +241,26 @@ def run_and_report(
         goes_on = "is finished" if trainer.has_ended() else "is continued"
         click.echo(f"{out} {goes_on} after step {first}", err=True)
     watch = Interrupts()
-    limit = math.inf if how["max_time"] is None else how["max_time"]
+    left = how["deadline"] - time.monotonic()
     with watch, Reporter(what, first, recipe.optimizer.steps, shown=zero) as report:
-        finished = trainer.run(report, max_seconds=limit, stop=watch.asked)
+        finished = trainer.run(report, max_seconds=left, stop=watch.asked)
     if zero:
         _closing(trainer, what, finished, report, how["as_json"])
         if not finished:
-            click.echo("not finished: the same command continues from here", err=True)
-    if not finished and watch.asked() and zero:
-        ctx.exit(EXIT_INTERRUPTED)
+            leave_unfinished(ctx, interrupted=watch.asked())
     return finished
+
+
+def leave_unfinished(ctx: click.Context, *, interrupted: bool = False) -> NoReturn:
+    """Say that the same command goes on, and exit.
+
+    Under torchrun, which stops all processes for any code but 0, it is 0 unless interrupted.
+    """
+    from torch import distributed
+
+    click.echo(CONTINUES, err=True)
+    under_torchrun = distributed.is_available() and distributed.is_torchelastic_launched()
+    ctx.exit(EXIT_INTERRUPTED if interrupted else 0 if under_torchrun else EXIT_UNFINISHED)
 
 
 def _closing(trainer: Trainer, what: str, finished: bool, report: Reporter, as_json: bool) -> None:
