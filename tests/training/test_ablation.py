@@ -335,6 +335,40 @@ def test_stopped_at_a_checkpoint(bank, tmp_path):
     assert "not finished" in (tmp_path / "teacher" / LOG).read_text(encoding="utf-8")
 
 
+def child_at_work_in(folder: Path) -> int:
+    """The process of a run of the study in this folder."""
+    own = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    found = [pid for pid in own if str(folder) in Path(f"/proc/{pid}/cmdline").read_text()]
+    assert len(found) == 1
+    return int(found[0])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the run in /proc")
+def test_a_run_that_ends_by_ctrl_c_before_the_study_looks_is_no_failure(bank, tmp_path):
+    """A terminal interrupts the study and its runs together."""
+    study = tiny_study()
+    long = study.model_copy(update={"recipe": study.recipe.with_optimizer(steps=100_000)})
+    checkpoint, end = tmp_path / "teacher" / CHECKPOINT, soon()
+    interrupted = []
+
+    def stop() -> bool:
+        if interrupted or time.monotonic() > end:
+            return True
+        if checkpoint.exists():
+            child = child_at_work_in(tmp_path)
+            os.kill(child, signal.SIGINT)
+            while Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                assert time.monotonic() < end
+                time.sleep(0.05)
+            interrupted.append(child)
+        return False  # it looked a moment too early
+
+    assert not train_all(long, bank, tmp_path, stop=stop)
+    assert interrupted
+    assert not (tmp_path / "teacher" / DONE).exists()
+    assert "not finished" in (tmp_path / "teacher" / LOG).read_text(encoding="utf-8")
+
+
 def test_after_the_deadline_nothing_is_begun(bank, tmp_path):
     assert not train_all(tiny_study(), bank, tmp_path, deadline=time.monotonic() - 1)
     assert list(tmp_path.iterdir()) == []

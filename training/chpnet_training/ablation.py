@@ -203,7 +203,8 @@ def train_all(
             if not late:
                 _start_some(waiting, running, data, folder, jobs, threads)
             time.sleep(POLL)
-            _collect(running, folder, late)
+            # a terminal interrupts the runs as well, and they may have ended by now
+            _collect(running, folder, late or _is_late(deadline, stop))
             if progress is not None and running:
                 names = "; ".join(f"{run.name}: {_last_line(folder, run)}" for run in running)
                 done = sum(run.is_done(folder) for run in runs)
