@@ -14,7 +14,16 @@ import pytest
 import torch
 
 from chpnet_stream.errors import OutputError
-from chpnet_training.ablation import ADOPTED, DONE, LOG, Run, adopt_teacher, runs_of, train_all
+from chpnet_training.ablation import (
+    ADOPTED,
+    DONE,
+    LOG,
+    Hardware,
+    Run,
+    adopt_teacher,
+    runs_of,
+    train_all,
+)
 from chpnet_training.checkpoint import write_checkpoint
 from chpnet_training.optimization import TrainingError
 from chpnet_training.options import ALLOCATOR
@@ -215,6 +224,26 @@ def test_runs_of_another_teacher_are_refused(bank, finished, tmp_path):
         train_all(tiny_study(), bank, folder, deadline=soon())
 
 
+def test_runs_of_another_precision_are_refused(bank, finished):
+    said = r"teacher/last\.ckpt: .*--precision bf16-mixed, found .*begun with 32-true; give --prec"
+    with pytest.raises(TrainingError, match=said):
+        train_all(
+            tiny_study(),
+            bank,
+            finished["folder"],
+            hardware=Hardware(precision="bf16-mixed"),
+            deadline=soon(),
+        )
+
+
+def test_what_every_run_is_told_of_the_hardware():
+    told = ["--accelerator", "auto", "--devices", "1", "--precision", "32-true", "--workers", "0"]
+    assert Hardware().words() == told
+    assert Hardware().words(unusual=True) == []
+    unusual = Hardware("cuda", 1, "bf16-mixed", 0).words(unusual=True)
+    assert unusual == ["--accelerator", "cuda", "--precision", "bf16-mixed"]
+
+
 def test_finished_runs_that_do_not_say_their_data_are_kept_with_a_warning(
     bank, finished, tmp_path, caplog
 ):
@@ -333,6 +362,8 @@ def test_stopped_at_a_checkpoint(bank, tmp_path):
     assert not (tmp_path / "teacher" / DONE).exists()
     assert 2 <= state_of(tmp_path / "teacher")["step"] < 100_000
     assert "not finished" in (tmp_path / "teacher" / LOG).read_text(encoding="utf-8")
+    with pytest.raises(TrainingError, match=r"log\.txt: .*found one that was begun with 32-true"):
+        train_all(long, bank, tmp_path, hardware=Hardware(precision="bf16-mixed"), deadline=end)
 
 
 def child_at_work_in(folder: Path) -> int:

@@ -1,10 +1,17 @@
 import json
 import math
+import re
+import shutil
 
 import pytest
 from PIL import Image
 
+from chpnet_training.ablation import ADOPTED, DONE
 from chpnet_training.ablation_report import differences, draw_curves, summarise, write_report
+from chpnet_training.checkpoint import write_checkpoint
+from chpnet_training.machine import processor
+from chpnet_training.trainer import CHECKPOINT
+from tests.training.tiny_runs import state_of
 from tests.training.tiny_study import study_content, tiny_study
 
 COLUMNS = ("psnr", "ssim", "nmse", "hfen")
@@ -152,6 +159,14 @@ def test_the_report_of_coarse_images_says_how_they_are_measured(tmp_path):
     assert "noise of 1 to 2 % of the 99th percentile" in text
 
 
+def test_endless_slices_have_one_order(tmp_path):
+    content = study_content()["recipe"]
+    content["data"]["fixed"] = 0
+    text, _ = report(tmp_path, SCORES, recipe=content)
+    assert "of first weights and gates; all runs see the same endless slices in the same" in text
+    assert "the order of the slices" not in text
+
+
 def test_one_seed_has_no_spread(tmp_path):
     scores = {key: value for key, value in SCORES.items() if key[1] == 0}
     text, content = report(tmp_path, scores, seeds=[0])
@@ -190,3 +205,39 @@ def test_curves_are_a_picture_of_what_was_logged(tmp_path, finished_study):
             for picture in (drawn, empty)
         ]
     assert distances[0] < 60 < distances[1]
+
+
+def trained_report(folder, out) -> tuple[list[str], list[dict]]:
+    """Lines of the text, and the runs of the JSON."""
+    files = write_report(tiny_study(unet=True), rows_of(SCORES), folder, out)
+    content = json.loads(files[1].read_text(encoding="utf-8"))
+    return files[0].read_text(encoding="utf-8").splitlines(), content["runs"]
+
+
+def test_the_report_says_where_and_how_every_arm_was_trained(finished_study, tmp_path):
+    _, finished = finished_study
+    lines, runs = trained_report(finished, tmp_path)
+    for arm, count in (("teacher", 1), ("none", 2), ("dynamic", 2), ("unet", 2)):
+        assert f"| {arm} | {count} | 4 | {processor()} | 32-true |" in lines
+    assert [run["run"] for run in runs][:3] == ["teacher", "none-seed0", "dynamic-seed0"]
+    assert {run["precision"] for run in runs} == {"32-true"}
+    assert not any(run["adopted"] for run in runs)
+
+    folder = tmp_path / "out"
+    shutil.copytree(finished, folder)
+    (folder / "teacher" / DONE).write_text(ADOPTED, encoding="utf-8")
+    for name, changes in (
+        ("teacher", {"step": 7, "arithmetic": "bf16-mixed"}),
+        ("none-seed1", {"hardware": ["A GPU", "Another"]}),
+    ):
+        write_checkpoint(folder / name / CHECKPOINT, state_of(folder / name) | changes)
+    old = state_of(folder / "unet-seed0")
+    del old["hardware"], old["arithmetic"]
+    write_checkpoint(folder / "unet-seed0" / CHECKPOINT, old)
+    lines, runs = trained_report(folder, tmp_path)
+    assert f"| teacher, taken from elsewhere | 1 | 7 | {processor()} | bf16-mixed |" in lines
+    assert f"| none | 2 | 4 | {processor()}; A GPU, then Another | 32-true |" in lines
+    assert f"| unet | 2 | 4 | not recorded; {processor()} | not recorded; 32-true |" in lines
+    (network,) = [line for line in lines if re.match(r"\| teacher \| [\d,]+ \| [\d,]+ \|", line)]
+    assert network.endswith("| – |")  # its steps are not those of the study's recipe
+    assert runs[0]["adopted"]

@@ -6,6 +6,7 @@ import torch
 
 from chpnet_training.ablation import DONE
 from chpnet_training.ablation_scores import SCORES, read_scores, score_all
+from chpnet_training.checkpoint import CheckpointError
 from chpnet_training.csv_file import write_rows
 from chpnet_training.losses import magnitude
 from chpnet_training.runs import evaluated_network
@@ -159,3 +160,15 @@ def test_only_what_the_study_has_is_told(study_copy):
 
 def test_no_scores_yet(tmp_path):
     assert read_scores(tmp_path / SCORES) == []
+
+
+def test_what_was_scored_before_an_error_is_kept(study_copy):
+    bank, folder = study_copy
+    (folder / "dynamic-seed1" / CHECKPOINT).write_bytes(b"no checkpoint")
+    with pytest.raises(CheckpointError, match=r"dynamic-seed1.*damaged file"):
+        score_all(tiny_study(), bank, folder)
+    kept = read_scores(folder / SCORES)
+    assert {row["network"] for row in kept} == {
+        "start", "teacher", "none-seed0", "dynamic-seed0", "dynamic-seed0 teacher", "none-seed1"
+    }  # fmt: skip
+    assert {row["condition"] for row in kept} == {"R = 2"}

@@ -2,6 +2,7 @@ import json
 import shutil
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from chpnet_training.bank import SourceBank
@@ -19,7 +20,7 @@ def test_help(capsys):
         main(["ablate", "--help"])
     assert stop.value.code == 0
     said = capsys.readouterr().out
-    for word in ("STUDY", "--jobs", "--teacher", "--report", "--max-time"):
+    for word in ("STUDY", "--jobs", "--teacher", "--report", "--max-time", "--precision"):
         assert word in said
 
 
@@ -68,9 +69,12 @@ def test_a_finished_study_is_scored_and_reported(study_copy, tmp_path):
     none = next(row for row in table if (row["arm"], row["condition"]) == ("none", "R = 3"))
     assert f"| none | 2 | {none['psnr_db']:.2f} ± {none['spread_db']:.2f} |" in text
 
-    again = run(*words)
+    assert "| teacher | 1 | 4 | " in text  # what it was trained on follows
+    again = run(*words, "--workers", 2)
     assert again.exit_code == 0
     assert "gap closed" in again.stdout
+    text = (tmp_path / "report" / "tiny.md").read_text(encoding="utf-8")
+    assert "--jobs 1 --threads 1 --workers 2`" in text
 
 
 def test_an_unfinished_study_is_reported_as_far_as_it_is(study_copy, tmp_path):
@@ -83,3 +87,36 @@ def test_an_unfinished_study_is_reported_as_far_as_it_is(study_copy, tmp_path):
     assert (seeds["none"], seeds["dynamic"]) == (2, 1)
     assert "the same command continues" in said.stderr
     assert (folder / "tiny.md").exists()
+
+
+NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        pytest.param(
+            ["--accelerator", "cuda"], "expected a GPU that PyTorch can use", marks=NO_GPU
+        ),
+        (["--accelerator", "cpu", "--precision", "16-mixed"], "take bf16-mixed or 32-true"),
+    ],
+)
+def test_hardware_that_is_not_there_is_refused_before_anything_is_made(
+    tmp_path, capsys, words, says
+):
+    file = write_study(tmp_path / "study.yaml")
+    with pytest.raises(SystemExit) as stop:
+        main(["ablate", str(file), "--data", "none.h5", "--out", str(tmp_path / "out"), *words])
+    assert stop.value.code == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_precision_than_that_of_the_finished_runs_is_refused(study_copy, tmp_path, capsys):
+    bank, folder = study_copy
+    file = write_study(tmp_path / "study.yaml")
+    words = ["ablate", str(file), "--data", str(bank), "--out", str(folder)]
+    with pytest.raises(SystemExit) as stop:
+        main([*words, "--precision", "bf16-mixed"])
+    assert stop.value.code == 2
+    assert "begun with 32-true; give --precision 32-true again" in capsys.readouterr().err

@@ -3,7 +3,9 @@ import socket
 from importlib.metadata import version
 from pathlib import Path
 
-from chpnet_training.machine import describe_machine, processor
+import torch
+
+from chpnet_training.machine import describe_device, describe_machine, processor
 
 
 def test_what_it_says():
@@ -24,3 +26,7 @@ def test_it_says_nothing_private():
 
 def test_the_processor_has_a_name():
     assert processor().strip()
+
+
+def test_a_device_has_the_name_of_its_processor():
+    assert describe_device(torch.device("cpu")) == processor()

@@ -13,6 +13,7 @@ import torch
 
 from chpnet_stream.errors import ConfigurationError
 from chpnet_training.bank import SourceBank
+from chpnet_training.machine import processor
 from chpnet_training.optimization import TrainingError
 from chpnet_training.trainer import BEST, CHECKPOINT
 from tests.training.tiny import tiny_bank
@@ -357,6 +358,16 @@ def test_a_teacher_of_other_data_is_told(bank, other_bank, tmp_path, uninterrupt
     )
     assert "trained with bank.h5" in caplog.text
     assert "may have seen images that its student is scored on" in caplog.text
+
+
+def test_a_checkpoint_tells_what_it_was_trained_on(bank, tmp_path, uninterrupted):
+    state = state_of(uninterrupted["student"])
+    assert state["hardware"] == [processor()]
+    del state["hardware"]  # as older versions wrote it
+    state["recipe"]["optimizer"]["steps"] = 8
+    torch.save(state, tmp_path / CHECKPOINT)
+    assert make_run("student", recipe_for_all(8), bank, tmp_path).run()
+    assert state_of(tmp_path)["hardware"] == ["not recorded", processor()]
 
 
 def test_a_run_in_another_precision_is_refused(bank, uninterrupted):

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import yaml
@@ -23,6 +23,7 @@ from chpnet_stream.whole_file import whole_file, write_whole
 from chpnet_training.bank import SourceBank
 from chpnet_training.checkpoint import (
     check_given,
+    check_precision,
     given_to,
     read_checkpoint,
     weights_identity,
@@ -54,6 +55,35 @@ OWN = {
 """Sections that it depends on besides, by arm or command."""
 POLL = 0.5
 """Seconds between two looks at the runs."""
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where and how the runs of a study are trained: options of the commands that train them.
+
+    Attributes:
+        accelerator: "auto", "cpu" or "cuda".
+        devices: Devices of each run.
+        precision: Arithmetic of the networks; a study has one.
+        workers: Processes of each run that simulate.
+    """
+
+    accelerator: str = "auto"
+    devices: int = 1
+    precision: str = "32-true"
+    workers: int = 0
+
+    def words(self, *, unusual: bool = False) -> list[str]:
+        """The options; with `unusual` those that are not the defaults."""
+        return [
+            word
+            for name, value in asdict(self).items()
+            if not unusual or value != getattr(USUAL, name)
+            for word in (f"--{name}", str(value))
+        ]
+
+
+USUAL = Hardware()
 
 
 @dataclass(frozen=True)
@@ -94,7 +124,7 @@ class Run:
         """Words of the command that trains it."""
         words = [self.verb, str(folder / self.name / RECIPE), "--data", str(data)]
         words += ["--out", str(folder / self.name), "--cache", str(folder / "data")]
-        words += ["--workers", "0", "--json"]
+        words += ["--json"]
         if self.arm == "unet":
             words += ["--network", "unet"]
         if self.verb == "distill":
@@ -164,6 +194,7 @@ def train_all(
     *,
     jobs: int = 1,
     threads: int = 1,
+    hardware: Hardware = USUAL,
     deadline: float | None = None,
     stop: Callable[[], bool] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
@@ -179,16 +210,19 @@ def train_all(
         folder: Of the study.
         jobs: Runs at a time.
         threads: Threads of each.
+        hardware: Where and how they are trained.
         deadline: `time.monotonic()` at which to stop at checkpoints; None: never.
         stop: Asked again and again; True stops at checkpoints.
         progress: Told the last line of a run, the runs finished and all runs.
 
     Raises:
         TrainingError: If a run fails; the others are stopped at checkpoints. If a finished run is
-            one of another recipe, data or teacher.
+            one of another recipe, data, teacher or precision.
     """
     runs = list(runs_of(study))
-    _refuse_others([run for run in runs if run.is_done(folder)], data, folder)
+    finished = [run for run in runs if run.is_done(folder)]
+    _refuse_others(finished, data, folder, hardware.precision)
+    options = [*hardware.words(), "--threads", str(threads)]
     running: dict[Run, subprocess.Popen[bytes]] = {}
     late = False
     try:
@@ -201,7 +235,7 @@ def train_all(
                 for process in running.values():
                     process.terminate()
             if not late:
-                _start_some(waiting, running, data, folder, jobs, threads)
+                _start_some(waiting, running, data, folder, jobs, options)
             time.sleep(POLL)
             # a terminal interrupts the runs as well, and they may have ended by now
             _collect(running, folder, late or _is_late(deadline, stop))
@@ -217,8 +251,8 @@ def train_all(
     return all(run.is_done(folder) for run in runs)
 
 
-def _refuse_others(finished: Sequence[Run], data: Path, folder: Path) -> None:
-    """Refuse finished runs of another recipe, other data or another teacher.
+def _refuse_others(finished: Sequence[Run], data: Path, folder: Path, precision: str) -> None:
+    """Refuse finished runs of another recipe, other data, another teacher or precision.
 
     Raises:
         TrainingError: With what they are of.
@@ -239,6 +273,7 @@ def _refuse_others(finished: Sequence[Run], data: Path, folder: Path) -> None:
         else:
             wanted = {key: given[key] for key in run.given if key in given}
             check_given(path, state, wanted, quiet=True)
+            check_precision(path, state, precision)
             silent += [] if given_to(state) else [run.name]
         if run.verb == "teacher":
             given["teacher"] = weights_identity(path, state["networks"]["teacher"])
@@ -262,7 +297,7 @@ def _start_some(
     data: Path,
     folder: Path,
     jobs: int,
-    threads: int,
+    options: Sequence[str],
 ) -> None:
     """Start runs, the first ones first, until there are as many as wanted."""
     for run in waiting:
@@ -272,7 +307,7 @@ def _start_some(
         cached = run.recipe.data.fixed == 0 or (folder / "data" / "train.pt").exists()
         taught = run.verb != "distill" or (folder / "teacher" / DONE).exists()
         if taught and (cached or not running):
-            process = _start(run, data, folder, threads)
+            process = _start(run, data, folder, options)
             if process is not None:
                 running[run] = process
 
@@ -293,7 +328,9 @@ def _collect(running: dict[Run, subprocess.Popen[bytes]], folder: Path, late: bo
             )
 
 
-def _start(run: Run, data: Path, folder: Path, threads: int) -> subprocess.Popen[bytes] | None:
+def _start(
+    run: Run, data: Path, folder: Path, options: Sequence[str]
+) -> subprocess.Popen[bytes] | None:
     """Start the process of a run; None where another process is at it.
 
     The log file is locked. The lock goes on to the new process with its output, and ends with it,
@@ -312,7 +349,7 @@ def _start(run: Run, data: Path, folder: Path, threads: int) -> subprocess.Popen
         write_whole(place / RECIPE, content)
         words = [sys.executable, "-m", "chpnet_training", *run.arguments(data, folder)]
         return subprocess.Popen(  # noqa: S603 - our own command
-            [*words, "--threads", str(threads)],
+            [*words, *options],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

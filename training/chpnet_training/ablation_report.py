@@ -16,6 +16,7 @@ from torch import nn
 
 from chpnet_stream.whole_file import whole_file, write_whole
 from chpnet_training.ablation import runs_of
+from chpnet_training.ablation_origins import Trained, table_of_training, trained_runs
 from chpnet_training.ablation_scores import MEASURES
 from chpnet_training.recipe import Recipe
 from chpnet_training.runlog import VALIDATION
@@ -170,19 +171,21 @@ def write_report(
     """
     out.mkdir(parents=True, exist_ok=True)
     cells, contrasts = summarise(rows), differences(rows)
+    runs = trained_runs(study, folder)
     files = [out / f"{study.name}.md", out / f"{study.name}.json", out / f"{study.name}-curves.png"]
     draw_curves(study, folder, files[2])
     pictures = [files[2].name]
     if (out / f"{study.name}-images.png").exists():
         pictures.append(f"{study.name}-images.png")
     splits = {str(row["split"]) for row in rows}
-    text = _markdown(study, cells, contrasts, pictures, footer, splits)
+    text = _markdown(study, cells, contrasts, pictures, footer, splits, runs)
     write_whole(files[0], text)
     content = {
         "study": study.model_dump(mode="json"),
         "test splits": sorted(splits),
         "cells": [vars(cell) for cell in cells],
         "differences": [vars(item) for item in contrasts],
+        "runs": [vars(one) for one in runs],
     }
     write_whole(files[1], json.dumps(content, indent=1, allow_nan=False) + "\n")
     return files
@@ -195,6 +198,7 @@ def _markdown(
     pictures: Sequence[str],
     footer: str,
     splits: Set[str],
+    runs: Sequence[Trained],
 ) -> str:
     lines = [f"# {study.title or study.name}", ""]
     for condition in study.conditions:
@@ -231,15 +235,16 @@ def _markdown(
         "",
         _said_of_test(splits),
         "",
-        f"Seeds: {', '.join(map(str, study.seeds))}, of first weights and the order of the slices. "
+        f"Seeds: {', '.join(map(str, study.seeds))}, {_said_of_seeds(study.recipe)} "
         f"{_said_of_scans(study.recipe)} Magnitudes are compared, with the maximum of each true "
         "slice as peak of PSNR and SSIM: simulated slices belong to no volume.",
         "",
         *(line for name in pictures for line in (f"![{name}]({name})", "")),
         "## What was trained",
         "",
-        _table_of_runs(study),
+        _table_of_networks(study, runs),
         "",
+        *table_of_training(runs),
     ]
     if footer:
         lines += [footer, ""]
@@ -258,6 +263,13 @@ def _said_of_test(splits: Set[str]) -> str:
     """Whom the test slices show."""
     told = [said for split, said in TESTED_ON.items() if split in splits]
     return f"The test slices {'; others '.join(told)}. They are the same for all arms and seeds."
+
+
+def _said_of_seeds(recipe: Recipe) -> str:
+    """What they change."""
+    if recipe.data.fixed:
+        return "of first weights and the order of the slices."
+    return "of first weights and gates; all runs see the same endless slices in the same order."
 
 
 def _said_of_scans(recipe: Recipe) -> str:
@@ -285,7 +297,7 @@ def _range(ends: tuple[float, float], times: float = 1) -> str:
     return first if first == last else f"{first} to {last}"
 
 
-def _table_of_runs(study: Study) -> str:
+def _table_of_networks(study: Study, runs: Sequence[Trained]) -> str:
     from chpnet_training.macs import macs_of_recipe
     from chpnet_training.runs import build_network
 
@@ -297,10 +309,13 @@ def _table_of_runs(study: Study) -> str:
     for name in ("student", "teacher", *(("unet",) if study.unet else ())):
         network = build_network(recipe, name)
         size = sum(p.numel() for p in network.parameters())
-        steps = (recipe.for_teacher() if name == "teacher" else recipe).optimizer.steps
+        planned = (recipe.for_teacher() if name == "teacher" else recipe).optimizer.steps
+        # those of a teacher that was trained elsewhere are not in this recipe
+        foreign = name == "teacher" and any(run.adopted for run in runs)
+        steps = "–" if foreign else f"{planned:,}"
         macs = macs_of_recipe(network, recipe)
         spent = f"{_milliseconds(network, recipe):.1f}"
-        lines.append(f"| {name} | {size:,} | {macs / 1e6:,.0f} | {spent} | {steps:,} |")
+        lines.append(f"| {name} | {size:,} | {macs / 1e6:,.0f} | {spent} | {steps} |")
     threads = torch.get_num_threads()
     lines += ["", f"MMAC and ms (PyTorch, {threads} threads) are without data consistency."]
     return "\n".join(lines)

@@ -15,6 +15,8 @@ from chpnet_training.study import Condition, Study
 from chpnet_training.trainer import CHECKPOINT
 
 if TYPE_CHECKING:
+    import torch
+
     from chpnet_training.bank import SourceBank
 
 SCORES = "scores.csv"
@@ -22,14 +24,23 @@ MEASURES = ("psnr", "ssim", "nmse", "hfen")
 """Columns of it with what a report tells: `validation.score_images`, and `scoring.hfen`."""
 
 
-def score_all(study: Study, data: Path, folder: Path) -> list[dict[str, Any]]:
+def score_all(
+    study: Study, data: Path, folder: Path, device: torch.device | None = None
+) -> list[dict[str, Any]]:
     """Score every finished network on every condition, slice by slice; keeps `scores.csv`.
 
-    The slices are those of `unseen`: the validation does not look at them.
+    The slices are those of `unseen`: the validation does not look at them. Scores are written
+    network by network: a command that was ended goes on there.
 
     Rows whose fingerprint is another one are scored again: the condition, the images or the
     network have changed under the same name. Rows of networks or conditions that the study does
     not have (any more) stay in the file, for the study that has them.
+
+    Args:
+        study: The study.
+        data: File of training images.
+        folder: Of the study.
+        device: Where the networks run, in float32; the CPU if None.
 
     Returns:
         Rows of `scores.csv` that belong to the study: network, arm, seed, condition, split, slice,
@@ -54,8 +65,9 @@ def score_all(study: Study, data: Path, folder: Path) -> list[dict[str, Any]]:
         if wanted:
             old = {(item.label, condition.name) for item in wanted}
             rows = [row for row in rows if (row["network"], row["condition"]) not in old]
-            rows += _score_condition(study, condition, wanted, data, marks)
-            write_rows(path, rows)
+            for scored in _score_condition(study, condition, wanted, data, marks, device):
+                rows += scored
+                write_rows(path, rows)
     return [row for row in rows if (row["network"], row["condition"]) in asked]
 
 
@@ -115,7 +127,9 @@ def _score_condition(
     wanted: list[_Scored],
     data: Path,
     marks: dict[str, str],
-) -> list[dict[str, Any]]:
+    device: torch.device | None,
+) -> Iterator[list[dict[str, Any]]]:
+    """The rows of each of the networks, one after the other."""
     import torch
 
     from chpnet_training.losses import magnitude
@@ -124,28 +138,32 @@ def _score_condition(
     from chpnet_training.unseen import UnseenSlices
     from chpnet_training.validation import batches_of, score_images
 
+    here = device or torch.device("cpu")
+    if here.type == "cuda":  # float32 convolutions mean float32, as on a CPU
+        torch.backends.cudnn.allow_tf32 = False
     recipe = study.condition_recipe(condition)
     slices = UnseenSlices(data, recipe)
-    batches = batches_of(slices, study.test_slices, recipe.data.batch)
-    rows: list[dict[str, Any]] = []
+    batches = batches_of(slices, study.test_slices, recipe.data.batch, here)
     for item in wanted:
-        network = evaluated_network(item.checkpoint, item.network)[0] if item.checkpoint else None
-        number = 0
+        network = None
+        if item.checkpoint is not None:
+            network = evaluated_network(item.checkpoint, item.network)[0].to(here)
+        rows: list[dict[str, Any]] = []
         for batch in batches:
             image = batch.start
             if network is not None:
                 with torch.no_grad():
                     image = network(batch.start, batch.adjoint, batch.normal, batch.noise)
-            scores = score_images(image, batch.target)
-            pairs = zip(magnitude(image)[:, 0], magnitude(batch.target)[:, 0], strict=True)
+            image, target = image.cpu(), batch.target.cpu()
+            scores = score_images(image, target)
+            pairs = zip(magnitude(image)[:, 0], magnitude(target)[:, 0], strict=True)
             scores["hfen"] = torch.tensor([hfen(one, two) for one, two in pairs])
             for i in range(len(image)):
                 row: dict[str, Any] = {"network": item.label, "arm": item.arm, "seed": item.seed}
-                row |= {"condition": condition.name, "split": slices.split, "slice": number}
+                row |= {"condition": condition.name, "split": slices.split, "slice": len(rows)}
                 row |= {key: float(value[i]) for key, value in scores.items()}
                 rows.append(row | {"fingerprint": marks[item.label]})
-                number += 1
-    return rows
+        yield rows
 
 
 def read_scores(path: Path) -> list[dict[str, Any]]:

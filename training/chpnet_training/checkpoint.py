@@ -197,6 +197,25 @@ def begun_with_nothing(state: dict[str, Any]) -> bool:
     return "initial" in about and about["initial"] is None
 
 
+def check_precision(path: Path, state: dict[str, Any], precision: str) -> None:
+    """Refuse a run of another precision than the one that is asked for.
+
+    Args:
+        path: Where the checkpoint is, for messages.
+        state: What `read_checkpoint` gave. Checkpoints of old versions don't say theirs.
+        precision: Value of --precision.
+
+    Raises:
+        CheckpointError: As said.
+    """
+    before = state.get("arithmetic")
+    if before not in (None, precision):
+        raise CheckpointError(
+            f"{path}: expected a run with --precision {precision}, found one that was begun with "
+            f"{before}; give --precision {before} again, or choose another --out folder"
+        )
+
+
 def weights_identity(path: Path, weights: Mapping[str, Tensor]) -> Identity:
     """By what the weights of a network are known again, whatever else is in their checkpoint."""
     total = hashlib.sha256()

@@ -14,6 +14,7 @@ from chpnet_training.options import (
     data_option,
     leave_unfinished,
     max_time_option,
+    study_options,
 )
 
 COLUMNS = ("condition", "arm", "seeds", "psnr_db", "spread_db", "ssim", "nmse", "gap_closed")
@@ -57,6 +58,7 @@ COLUMNS = ("condition", "arm", "seeds", "psnr_db", "spread_db", "ssim", "nmse", 
     "--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of each run."
 )
 @max_time_option
+@study_options
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
 @click.pass_context
 def command(
@@ -70,6 +72,10 @@ def command(
     jobs: int,
     threads: int,
     deadline: float,
+    accelerator: str,
+    devices: int,
+    precision: str,
+    workers: int,
     as_json: bool,
 ) -> None:
     """Train the arms of the YAML file STUDY with all its seeds, and compare them.
@@ -82,14 +88,19 @@ def command(
     Scores are of slices that no validation has seen: of the split `test` where the data have one
     (`chpnet-train prepare --test`), else of the validation's subjects, drawn anew.
     """
-    from chpnet_training.ablation import adopt_teacher, train_all
+    import torch
+
+    from chpnet_training.ablation import Hardware, adopt_teacher, train_all
     from chpnet_training.ablation_pictures import draw_images
     from chpnet_training.ablation_report import summarise, write_report
     from chpnet_training.ablation_scores import score_all
+    from chpnet_training.devices import choose_accelerator
     from chpnet_training.machine import describe_machine
     from chpnet_training.study import load_study
 
     wanted = load_study(study, settings)
+    here = torch.device(choose_accelerator(accelerator, precision))
+    hardware = Hardware(accelerator, devices, precision, workers)
     out.mkdir(parents=True, exist_ok=True)
     if teacher is not None:
         adopt_teacher(teacher, out)
@@ -101,6 +112,7 @@ def command(
                 out,
                 jobs=jobs,
                 threads=threads,
+                hardware=hardware,
                 deadline=deadline,
                 stop=watch.asked,
                 progress=status,
@@ -108,15 +120,17 @@ def command(
         if watch.asked() and not finished:
             leave_unfinished(ctx, interrupted=True)
         status("scoring", 0, 0)
-        rows = score_all(wanted, data, out)
+        rows = score_all(wanted, data, out, here)
     place = report or out
     place.mkdir(parents=True, exist_ok=True)
-    options = "".join(f" --set {shlex.quote(setting)}" for setting in settings)
-    options += "" if teacher is None else " --teacher CHECKPOINT"
-    file = study.name if study.is_absolute() else study.as_posix()
+    words = [study.name if study.is_absolute() else study.as_posix()]
+    words += [word for setting in settings for word in ("--set", setting)]
+    words += [] if teacher is None else ["--teacher", "CHECKPOINT"]
+    words += ["--data", "DATA", "--out", "OUT", "--jobs", str(jobs), "--threads", str(threads)]
+    made_by = shlex.join([*words, *hardware.words(unusual=True)])
     footer = (
-        f"Made by `chpnet-train ablate {file}{options} --data DATA --out OUT --jobs {jobs} "
-        f"--threads {threads}`, DATA by {_describe_data(data)}. {describe_machine()}"
+        f"Made by `chpnet-train ablate {made_by}`, DATA by {_describe_data(data)}. "
+        f"{describe_machine()}"
     )
     draw_images(wanted, data, out, place / f"{wanted.name}-images.png")
     write_report(wanted, rows, out, place, footer)

@@ -33,6 +33,18 @@ class MixedArithmetic(MixedPrecision):
         return data
 
 
+def choose_accelerator(accelerator: str, precision: str = PRECISIONS[0]) -> str:
+    """Where to train: "cpu" or "cuda"; "auto" is CUDA where there is a GPU.
+
+    Raises:
+        ConfigurationError: If it is not there, or can't do the precision.
+    """
+    if accelerator == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    _refuse(accelerator, precision)
+    return accelerator
+
+
 def make_fabric(
     *,
     accelerator: str = "auto",
@@ -55,9 +67,7 @@ def make_fabric(
     Raises:
         ConfigurationError: If the devices are not there, or can't do it.
     """
-    if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    _refuse(accelerator, precision)
+    accelerator = choose_accelerator(accelerator, precision)
     devices, nodes = _world(devices, nodes)
     parallel = devices * nodes > 1
     mixed = precision != "32-true"

@@ -20,11 +20,13 @@ from chpnet_training.checkpoint import (
     CHECKPOINT,
     CheckpointError,
     check_given,
+    check_precision,
     read_checkpoint,
     write_checkpoint,
 )
 from chpnet_training.dataset import Batch, collate, step_loader
 from chpnet_training.identity import SHOWN, Identity
+from chpnet_training.machine import NOT_RECORDED, describe_device
 from chpnet_training.processes import explained, note_step
 from chpnet_training.recipe import Recipe, differences
 from chpnet_training.runlog import RunLog
@@ -98,12 +100,7 @@ def begun_run(
             "choose another --out folder"
         )
     check_given(path, state, given, quiet=not fabric.is_global_zero)
-    before, now = state.get("arithmetic"), arithmetic_of(fabric)
-    if before not in (None, now):  # old checkpoints don't say it
-        raise CheckpointError(
-            f"{path}: expected a run with --precision {now}, found one that was begun with "
-            f"{before}; give --precision {before} again, or choose another --out folder"
-        )
+    check_precision(path, state, arithmetic_of(fabric))
     if state["learner"] is None:
         raise CheckpointError(
             f"{path}: expected the state of a training run, found only networks, as in {BEST}; "
@@ -130,6 +127,7 @@ class Trainer:
         step: Steps made.
         best: Best validation PSNR so far, in dB.
         about: What the cards of its models tell, plain values; kept in its checkpoints.
+        hardware: What it was trained on, in order; kept in its checkpoints.
 
     Args:
         fabric: Where to train; launched already.
@@ -164,6 +162,7 @@ class Trainer:
         self.since_best = 0
         self.scores: dict[str, float] = {}
         self.about: dict[str, Any] = {}
+        self.hardware: list[str] = []
         folder.mkdir(parents=True, exist_ok=True)
         if begun is not None:
             self._load(begun)
@@ -194,6 +193,7 @@ class Trainer:
         steps, begin = recipe.optimizer.steps, time.monotonic()
         if self.has_ended():
             return True
+        self._note_hardware()
         loader = step_loader(
             self.slices,
             self.step,
@@ -238,6 +238,13 @@ class Trainer:
         """Whether all steps are made, or enough validations in a row brought nothing better."""
         patience = self.recipe.validation.patience
         return self.step >= self.recipe.optimizer.steps or 0 < patience <= self.since_best
+
+    def _note_hardware(self) -> None:
+        """A run may go on elsewhere than where it was begun."""
+        world = self.fabric.world_size
+        here = ("" if world == 1 else f"{world} x ") + describe_device(self.fabric.device)
+        if self.hardware[-1:] != [here]:
+            self.hardware.append(here)
 
     def _agree(self, told: dict[str, float], late: bool) -> tuple[dict[str, float], bool]:
         """Means over all devices, and whether one of them wants to stop."""
@@ -303,6 +310,7 @@ class Trainer:
             "given": {option: asdict(identity) for option, identity in self.given.items()},
             "about": self.about,
             "arithmetic": arithmetic_of(self.fabric),
+            "hardware": self.hardware,
             "step": self.step,
             "best": self.best,
             "since_best": self.since_best,
@@ -320,3 +328,4 @@ class Trainer:
         self.step, self.best = int(state["step"]), float(state["best"])
         self.since_best, self.scores = int(state["since_best"]), state["scores"]
         self.about = state.get("about", {})
+        self.hardware = list(state.get("hardware", (NOT_RECORDED,)))
