@@ -145,6 +145,22 @@ def test_fixed_slices_are_simulated_once_and_repeated_in_another_order(bank, tmp
         FixedSlices(data, 5, tmp_path / "y.pt", 3)
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_workers_make_the_same_fixed_slices(bank, tmp_path):
+    data, made = dataset(bank, strips=2), []
+    here = FixedSlices(data, 3, tmp_path / "here.pt", 3)
+    there = FixedSlices(
+        data, 3, tmp_path / "there.pt", 3, lambda done, wanted: made.append((done, wanted)), 2
+    )
+    assert made == [(1, 3), (2, 3), (3, 3)]
+    for one, two in zip(here.slices, there.slices, strict=True):
+        assert len(one) == len(two) == 2
+        for a, b in zip(one, two, strict=True):
+            assert a["noise"] == b["noise"]
+            for name in ("maps", "mask", "adjoint", "target"):
+                assert torch.equal(a[name], b[name]), name
+
+
 def test_a_full_disk_is_told_and_the_next_try_makes_the_slices(bank, tmp_path):
     file = tmp_path / "train.pt"
     with no_file_larger_than(1000), pytest.raises(OutputError, match=r"can't write .*train\.pt"):

@@ -134,6 +134,7 @@ class FixedSlices(Dataset[list[Any]]):
         file: Where they are kept; made if it is not there.
         seed: Seed of the order, which changes every time all have been seen.
         progress: Called with the slices made and wanted while they are made.
+        workers: Processes that simulate them, from two on; else this one does.
     """
 
     def __init__(
@@ -143,15 +144,16 @@ class FixedSlices(Dataset[list[Any]]):
         file: Path,
         seed: int,
         progress: Callable[[int, int], None] | None = None,
+        workers: int = 0,
     ) -> None:
         self.count, self.seed = count, seed
         self._order: tuple[int, np.ndarray] = (-1, np.arange(0))
         if not file.exists():
             made = []
-            for number in range(count):
-                made.append([vars(sample) for sample in slices[number]])
+            for samples in _simulated(slices, count, workers):
+                made.append(samples)
                 if progress is not None:
-                    progress(number + 1, count)
+                    progress(len(made), count)
             file.parent.mkdir(parents=True, exist_ok=True)
             about = {
                 "recipe": describe_data(slices.recipe),
@@ -180,6 +182,26 @@ class FixedSlices(Dataset[list[Any]]):
             mixed = mixed.reshape(self.groups, -1, self.batch).transpose(1, 0, 2)
             self._order = (epoch, mixed.ravel())
         return [self.kind(**fields) for fields in self.slices[int(self._order[1][place])]]
+
+
+def _simulated(slices: Slices, count: int, workers: int) -> Iterator[list[dict[str, Any]]]:
+    """The fields of the samples of the first slices, in order."""
+    if workers < 2:
+        for number in range(count):
+            yield [vars(sample) for sample in slices[number]]
+        return
+    loader: DataLoader[list[Any]] = DataLoader(
+        slices,
+        batch_size=None,
+        sampler=range(count),
+        num_workers=workers,
+        worker_init_fn=_one_thread,
+    )
+    for samples in loader:  # copied: each tensor of another process keeps a file open
+        yield [
+            {name: v.clone() if isinstance(v, Tensor) else v for name, v in vars(sample).items()}
+            for sample in samples
+        ]
 
 
 def _read_fixed(file: Path, slices: Slices, count: int) -> list[list[dict[str, Any]]]:

@@ -181,7 +181,7 @@ def training_slices(recipe: Recipe, materials: Materials) -> Any:
                 materials.progress(made, wanted)
 
         if not file.exists():
-            FixedSlices(slices, count, file, recipe.seed, tell)
+            FixedSlices(slices, count, file, recipe.seed, tell, materials.workers)
 
     first_alone(materials.fabric, make)
     return FixedSlices(slices, count, file, recipe.seed)
@@ -215,7 +215,8 @@ def _trainer(
         materials.out,
         given=given,
         begun=begun,
-        workers=materials.workers,
+        # slices that are kept are only read
+        workers=min(materials.workers, 1) if recipe.data.fixed else materials.workers,
     )
 
 
