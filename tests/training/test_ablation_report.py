@@ -81,6 +81,18 @@ def test_differences_are_those_of_the_seeds_that_both_have():
     assert found["dynamic", "frozen"].psnr == pytest.approx(0.5)
 
 
+def test_the_gap_is_that_of_the_seeds_that_both_have():
+    """A study that was cut has a seed of `none` and not of the arms that come later."""
+    scores = {key: value for key, value in SCORES.items() if key != ("dynamic", 1)}
+    cells = {cell.arm: cell for cell in summarise(rows_of(scores))}
+    assert cells["dynamic"].gap_closed == pytest.approx((30.8 - 30.0) / (31.2 - 30.0))
+    assert cells["frozen"].gap_closed == pytest.approx(0.2)
+    assert cells["start"].gap_closed == pytest.approx(-4.2)
+    scores[("unet", 5)] = (30.8, 0.9, 0.02)
+    cells = {cell.arm: cell for cell in summarise(rows_of(scores))}
+    assert cells["unet"].gap_closed is None
+
+
 def test_conditions_are_apart():
     rows = rows_of(SCORES) + rows_of({("none", 0): (20.0, 0.5, 0.1)}, "R = 3")
     cells = summarise(rows)

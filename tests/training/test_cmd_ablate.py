@@ -120,3 +120,16 @@ def test_another_precision_than_that_of_the_finished_runs_is_refused(study_copy,
         main([*words, "--precision", "bf16-mixed"])
     assert stop.value.code == 2
     assert "begun with 32-true; give --precision 32-true again" in capsys.readouterr().err
+
+
+def test_the_command_in_the_report_has_the_teacher_that_was_taken_before(study_copy, tmp_path):
+    bank, folder = study_copy
+    shutil.copytree(folder / "teacher", tmp_path / "elsewhere")
+    shutil.rmtree(folder / "teacher")
+    file = write_study(tmp_path / "study.yaml")
+    words = (file, "--data", bank, "--out", folder)
+    assert run(*words, "--teacher", tmp_path / "elsewhere" / "last.ckpt").exit_code == 0
+    assert run(*words).exit_code == 0
+    text = (folder / "tiny.md").read_text(encoding="utf-8")
+    assert "`chpnet-train ablate study.yaml --teacher CHECKPOINT --data DATA" in text
+    assert "| teacher, taken from elsewhere | 1 |" in text

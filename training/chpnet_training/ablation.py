@@ -159,6 +159,12 @@ def runs_of(study: Study) -> Iterator[Run]:
             yield Run(f"unet-seed{seed}", "unet", seed, study.arm_recipe("unet", seed))
 
 
+def has_adopted(folder: Path) -> bool:
+    """Whether the teacher of a study was trained elsewhere."""
+    mark = folder / "teacher" / DONE
+    return mark.exists() and mark.read_text(encoding="utf-8") == ADOPTED
+
+
 def adopt_teacher(checkpoint: Path, folder: Path) -> None:
     """Take a teacher that was trained before, instead of training one for this study.
 

@@ -39,8 +39,9 @@ class Cell:
         ssim_spread: As above.
         nmse: Mean.
         hfen: Mean.
-        gap_closed: (S - S_none) / (T - S_none) of the PSNR, T the teacher before it taught; None
-            where one of the two is missing, or the teacher is no better.
+        gap_closed: (S - S_none) / (T - S_none) of the PSNR, of the seeds that both have, T the
+            teacher before it taught; None where one of the three is missing, or the teacher is no
+            better.
     """
 
     arm: str
@@ -138,13 +139,21 @@ def _by_seed(
 def _gap_closed(
     means: dict[tuple[str, str], dict[float, dict[str, float]]], condition: str, arm: str
 ) -> float | None:
+    """Of the seeds that the arm and `none` both have; of all where the arm has none of its own."""
     none, teacher = means.get((condition, "none")), means.get((condition, "teacher"))
     if none is None or teacher is None:
         return None
-    base = statistics.fmean(seed["psnr"] for seed in none.values())
-    top = statistics.fmean(seed["psnr"] for seed in teacher.values())
-    ours = statistics.fmean(seed["psnr"] for seed in means[(condition, arm)].values())
-    return (ours - base) / (top - base) if top > base else None
+    ours = means[(condition, arm)]
+    if arm not in ("start", "teacher"):
+        shared = ours.keys() & none.keys()
+        if not shared:
+            return None
+        ours = {seed: ours[seed] for seed in shared}
+        none = {seed: none[seed] for seed in shared}
+    score, base, top = (
+        statistics.fmean(seed["psnr"] for seed in one.values()) for one in (ours, none, teacher)
+    )
+    return (score - base) / (top - base) if top > base else None
 
 
 def _spread(values: Sequence[float]) -> float | None:
@@ -230,7 +239,8 @@ def _markdown(
         spread = "The spread is the standard deviation over seeds; each seed's"
     lines += [
         f"{spread} score is the mean over {study.test_slices} test slices. *gap closed* is "
-        "(S - none) / (teacher - none), with the teacher as it was before it taught; *teacher "
+        "(S - none) / (teacher - none) of the seeds that both have, with the teacher as it was "
+        "before it taught; *teacher "
         "after ...* is the same teacher when the student was done.",
         "",
         _said_of_test(splits),

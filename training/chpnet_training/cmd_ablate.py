@@ -90,7 +90,7 @@ def command(
     """
     import torch
 
-    from chpnet_training.ablation import Hardware, adopt_teacher, train_all
+    from chpnet_training.ablation import Hardware, adopt_teacher, has_adopted, train_all
     from chpnet_training.ablation_pictures import draw_images
     from chpnet_training.ablation_report import summarise, write_report
     from chpnet_training.ablation_scores import score_all
@@ -125,7 +125,7 @@ def command(
     place.mkdir(parents=True, exist_ok=True)
     words = [study.name if study.is_absolute() else study.as_posix()]
     words += [word for setting in settings for word in ("--set", setting)]
-    words += [] if teacher is None else ["--teacher", "CHECKPOINT"]
+    words += ["--teacher", "CHECKPOINT"] if has_adopted(out) else []
     words += ["--data", "DATA", "--out", "OUT", "--jobs", str(jobs), "--threads", str(threads)]
     made_by = shlex.join([*words, *hardware.words(unusual=True)])
     footer = (
