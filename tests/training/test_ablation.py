@@ -224,16 +224,18 @@ def test_runs_of_another_teacher_are_refused(bank, finished, tmp_path):
         train_all(tiny_study(), bank, folder, deadline=soon())
 
 
-def test_runs_of_another_precision_are_refused(bank, finished):
+@pytest.mark.parametrize("told", [True, False])
+def test_runs_of_another_precision_are_refused(bank, finished, tmp_path, told):
+    """Old checkpoints do not tell theirs: there was one only."""
+    folder = shutil.copytree(finished["folder"], tmp_path / "out")
+    state = state_of(folder / "teacher")
+    if not told:
+        del state["arithmetic"]
+    write_checkpoint(folder / "teacher" / CHECKPOINT, state)
     said = r"teacher/last\.ckpt: .*--precision bf16-mixed, found .*begun with 32-true; give --prec"
+    other = Hardware(precision="bf16-mixed")
     with pytest.raises(TrainingError, match=said):
-        train_all(
-            tiny_study(),
-            bank,
-            finished["folder"],
-            hardware=Hardware(precision="bf16-mixed"),
-            deadline=soon(),
-        )
+        train_all(tiny_study(), bank, folder, hardware=other, deadline=soon())
 
 
 def test_what_every_run_is_told_of_the_hardware():

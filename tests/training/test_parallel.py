@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+from chpnet_training.machine import processor
 from chpnet_training.optimization import TrainingError
 from chpnet_training.options import ALLOCATOR
 from chpnet_training.trainer import CHECKPOINT
@@ -115,6 +116,8 @@ def test_two_processes_are_one_run(bank, alone, tmp_path, kind):
     assert told[0]["gates"] == told[1]["gates"]
     assert told[0]["scores"] == told[1]["scores"]
     one = state_of(alone / kind)
+    assert one["hardware"] == [processor()]
+    assert state_of(tmp_path)["hardware"] == [f"2 x {processor()}"]
     assert furthest(alone / kind, tmp_path) < TOLERANCE
     for name, score in one["scores"].items():
         assert told[0]["scores"][name] == pytest.approx(score, rel=1e-4), name

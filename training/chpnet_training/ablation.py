@@ -279,7 +279,8 @@ def _refuse_others(finished: Sequence[Run], data: Path, folder: Path, precision:
         else:
             wanted = {key: given[key] for key in run.given if key in given}
             check_given(path, state, wanted, quiet=True)
-            check_precision(path, state, precision)
+            # before studies could choose, they were trained in the usual one
+            check_precision(path, {"arithmetic": USUAL.precision, **state}, precision)
             silent += [] if given_to(state) else [run.name]
         if run.verb == "teacher":
             given["teacher"] = weights_identity(path, state["networks"]["teacher"])
