@@ -243,8 +243,14 @@ def train_all(
             if not late:
                 _start_some(waiting, running, data, folder, jobs, options)
             time.sleep(POLL)
-            # a terminal interrupts the runs as well, and they may have ended by now
-            _collect(running, folder, late or _is_late(deadline, stop))
+            failed = _collect(running, folder)
+            # a terminal interrupts the runs as well, and they may have heard it first
+            if failed and not (late or _is_late(deadline, stop)):
+                run, code = failed[0]
+                raise TrainingError(
+                    f"{run.name}: expected the run to finish, found exit code {code}; see "
+                    f"{folder / run.name / LOG}: {_last_line(folder, run)}"
+                )
             if progress is not None and running:
                 names = "; ".join(f"{run.name}: {_last_line(folder, run)}" for run in running)
                 done = sum(run.is_done(folder) for run in runs)
@@ -319,8 +325,13 @@ def _start_some(
                 running[run] = process
 
 
-def _collect(running: dict[Run, subprocess.Popen[bytes]], folder: Path, late: bool) -> None:
-    """Take away the runs that have ended, and mark those that have reached their end."""
+def _collect(running: dict[Run, subprocess.Popen[bytes]], folder: Path) -> list[tuple[Run, int]]:
+    """Take away the runs that have ended, and mark those that have reached their end.
+
+    Returns:
+        The others, with their exit codes.
+    """
+    failed = []
     for run, process in list(running.items()):
         code = process.poll()
         if code is None:
@@ -328,11 +339,9 @@ def _collect(running: dict[Run, subprocess.Popen[bytes]], folder: Path, late: bo
         del running[run]
         if code == 0:
             (folder / run.name / DONE).touch()
-        elif not late:
-            raise TrainingError(
-                f"{run.name}: expected the run to finish, found exit code {code}; see "
-                f"{folder / run.name / LOG}: {_last_line(folder, run)}"
-            )
+        else:
+            failed.append((run, code))
+    return failed
 
 
 def _start(
