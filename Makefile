@@ -73,7 +73,7 @@ format: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/chpnet-stream bench --matrix 256 --coils 16 --slices 200 --overwrite \
-		--out docs/tables/latency.md
+		--out docs/tables/latency-short.md
 	$(BIN)/python benchmarks/quality.py
 	$(BIN)/python benchmarks/superres.py
 
