@@ -112,9 +112,12 @@ def _reference(
 ) -> None:
     """Medians of another program that makes images of the same slices."""
     wanted = (matrix, *COMPARISONS[name])
-    found = [r for r in references if (r["matrix"], r["by"], r["part"]) == wanted and r["ms"]]
-    places = [coils.index(row["coils"]) for row in found if row["coils"] in coils]
-    if places:
-        times = [row["ms"] for row in found if row["coils"] in coils]
+    found = [
+        r
+        for r in references
+        if (r["matrix"], r["by"], r["part"]) == wanted and r["ms"] and r["coils"] in coils
+    ]
+    if found:
+        places, times = [coils.index(row["coils"]) for row in found], [row["ms"] for row in found]
         label = f"{found[0]['what']} (median)"
         axes.scatter(places, times, marker=marker, s=40, color="0.35", label=label, zorder=2)

@@ -14,6 +14,7 @@ from chpnet_stream.chain.report import Report
 from chpnet_stream.errors import ConfigurationError, ModelError
 from chpnet_stream.near import hint
 from chpnet_stream.schema import EVERY, SETTINGS
+from chpnet_stream.whole_number import whole_number
 
 if TYPE_CHECKING:
     from chpnet_stream.options import ReconstructionOptions
@@ -24,7 +25,7 @@ TASKS = {"acquisitions": "kspace", "buffers": "kspace", "images": "superres"}
 """What the model of a gadget must be for."""
 
 GADGETRON_PORT = "9002"
-PRIVILEGED = {str(port) for port in range(1, 1024)}
+PRIVILEGED = range(1, 1024)
 
 
 def is_ours(external: External) -> bool:
@@ -60,7 +61,7 @@ def _check_port(action: Connect, report: Report) -> None:
             f"port {action.port} is Gadgetron's own, expected that of `chpnet-stream gadget`, "
             "18000 unless it was told another",
         )
-    elif action.port in PRIVILEGED:
+    elif whole_number(action.port) in PRIVILEGED:
         report.warning(action.line, f"port {action.port} is one that only root can listen on")
 
 

@@ -17,10 +17,10 @@ from chpnet_stream.chain.model import (
 )
 from chpnet_stream.chain.report import Report
 from chpnet_stream.near import hint, nearest
+from chpnet_stream.whole_number import whole_number
 
 NODES = ("gadget", "external", "distributed", "parallel", "puredistributed", "parallelprocess")
 HIGHEST_PORT = 65535
-LONGEST_NUMBER = 9
 
 
 class ChainParser:
@@ -110,14 +110,15 @@ class ChainParser:
                 f"{name} is no class of Gadgetron 4.7 that is known here"
                 + (f"; did you mean '{near}'?" if near else ", and is not checked"),
             )
-        slot = element.value("slot")
-        if slot and not _is_number(slot):
-            self.report.error(element.line, f"found <slot>{slot}</slot>, expected a number")
+        told = element.value("slot")
+        slot = whole_number(told)
+        if told and slot is None:
+            self.report.error(element.line, f"found <slot>{told}</slot>, expected a number")
         return Part(
             element.line,
             name,
             dll,
-            int(slot) if _is_number(slot) else None,
+            slot,
             self._properties(element),
         )
 
@@ -173,7 +174,7 @@ class ChainParser:
             streams = element.named("stream")
             return Parallel(element.line, tuple(self._stream(s) for s in streams))
         if tag == "parallelprocess":
-            if not _is_number(element.attributes.get("workers", "")):
+            if whole_number(element.attributes.get("workers", "")) is None:
                 self.report.error(element.line, '<parallelprocess> needs workers="NUMBER"')
             return Parallel(element.line, (self._pure(element),))
         self.report.error(
@@ -234,7 +235,7 @@ class ChainParser:
                 )
         if element.tag == "connect":
             port = given.get("port", "")
-            if not _is_number(port) or not 1 <= int(port) <= HIGHEST_PORT:
+            if not 1 <= (whole_number(port) or 0) <= HIGHEST_PORT:
                 self.report.error(
                     element.line, f"found port '{port}', expected a number from 1 to 65535"
                 )
@@ -242,8 +243,3 @@ class ChainParser:
         return Execute(
             element.line, given.get("name", ""), given.get("target", ""), given.get("type", "")
         )
-
-
-def _is_number(text: str) -> bool:
-    """Whether a text is a whole number that a chain can mean."""
-    return text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chpnet_stream.json_text import json_text
+from chpnet_stream.whole_number import whole_number
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -30,7 +31,7 @@ PERIOD_SECONDS = 0.25
 
 BEAT_SECONDS = 3.0
 LONGEST_NUMBER = 20
-"""Digits of a picture's number: Python makes no number of thousands of them, but an error."""
+"""Digits of a picture's number."""
 
 MOST_PAGES = 16
 """Pages that are told of changes at once."""
@@ -70,9 +71,8 @@ def make_app(
         return static(request)
 
     async def picture(request: Request) -> Response:
-        number = request.path_params["number"]
-        known = number.isascii() and number.isdigit() and len(number) <= LONGEST_NUMBER
-        found = store.picture(int(number)) if known else None
+        number = whole_number(request.path_params["number"], LONGEST_NUMBER)
+        found = None if number is None else store.picture(number)
         if found is None:
             return PlainTextResponse("404: this picture is not kept any more\n", 404)
         return Response(found.pixels, media_type="application/octet-stream")

@@ -11,6 +11,7 @@ from pathlib import Path
 from chpnet_stream.doctor.finding import Finding
 from chpnet_stream.doctor.run import answer_of
 from chpnet_stream.engines.processor import cores, has_bfloat16, processor
+from chpnet_stream.whole_number import whole_number
 
 GIBI = 2**30
 LEAST_GB = 1.0
@@ -30,9 +31,10 @@ def machine_findings() -> Iterator[Finding]:
 def _processor() -> Finding:
     count, fast = cores(), has_bfloat16()
     found = f"{processor()}, {count} cores, {'with' if fast else 'without'} bf16 instructions"
-    threads = os.environ.get("OMP_NUM_THREADS")
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    told = whole_number(threads)
     values = {"cores": count, "bfloat16": fast, "system": platform.system()}
-    if threads and threads.isdigit() and int(threads) < count:
+    if told is not None and told < count:
         return Finding(
             "machine",
             "processor",

@@ -1,16 +1,11 @@
-import ismrmrd
-
 from chpnet_stream.mrd.expected import expect
 from chpnet_stream.mrd.files import ScanFile
 from chpnet_stream.mrd.header import ScanHeader
-from tests.scan.building import Scan, header_xml, random_kspace
+from tests.scan.building import Scan, header_xml, random_kspace, write_scan
 
 
 def expected_of(scan, path):
-    with ismrmrd.Dataset(path, mode="w") as dataset:
-        dataset.write_xml_header(scan.header.xml)
-        for acquisition in scan.made:
-            dataset.append_acquisition(acquisition)
+    write_scan(scan, path)
     with ScanFile(path) as file:
         return expect(file)
 

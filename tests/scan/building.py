@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import ismrmrd
 import numpy as np
@@ -107,6 +108,14 @@ class Scan:
             self.line(ky, *(last if i == len(rows) - 1 else ()), **fields)
             for i, ky in enumerate(rows)
         ]
+
+
+def write_scan(scan: Scan, path: Path) -> None:
+    """Write header and acquisitions as an ISMRMRD file."""
+    with ismrmrd.Dataset(path, mode="w") as dataset:
+        dataset.write_xml_header(scan.header.xml)
+        for acquisition in scan.made:
+            dataset.append_acquisition(acquisition)
 
 
 def random_kspace(shape: tuple[int, ...], inside: int, seed: int = 0) -> np.ndarray:

@@ -1,19 +1,15 @@
 import json
 
 import h5py
-import ismrmrd
 import pytest
 
 from chpnet_stream.mrd.files import ScanFile
 from chpnet_stream.scan.summary import as_dict, summarise
-from tests.scan.building import Scan
+from tests.scan.building import Scan, write_scan
 
 
 def summary_of(scan, path):
-    with ismrmrd.Dataset(path, mode="w") as dataset:
-        dataset.write_xml_header(scan.header.xml)
-        for acquisition in scan.made:
-            dataset.append_acquisition(acquisition)
+    write_scan(scan, path)
     with ScanFile(path) as file:
         return summarise(file)
 
