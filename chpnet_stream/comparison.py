@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +73,7 @@ def compare_methods(
     origin = None
     try:
         if is_fully_sampled(data):
-            reference: np.ndarray | None = reconstruct(data, "zero-filled").image
+            reference: np.ndarray | None = np.abs(reconstruct(data, "zero-filled").image)
             origin = "SENSE combination of all lines"
             data = undersample(data, acceleration or ACCELERATION)
         else:
@@ -83,7 +83,8 @@ def compare_methods(
         results = {}
         for method in methods:
             reconstruct(data, method)
-            results[method] = reconstruct(data, method)
+            made = reconstruct(data, method)
+            results[method] = replace(made, image=np.abs(made.image))
     except MissingCalibrationError as error:
         raise MissingCalibrationError(f"no comparison without coil maps: {error}") from error
     if reference is not None and reference.shape != results["cg-sense"].image.shape:

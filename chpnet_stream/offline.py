@@ -262,7 +262,8 @@ class _Writer:
         if self.held is None:
             return
         held, self.held = self.held, None
-        self.window = (0.0, self.session.set_window([i.result.image for i in held]) or 1.0)
+        top = self.session.set_window([i.result.image for i in held])
+        self.window = (0.0, self.job.options.scale * top or 1.0)
         for image in held:
             self._write_newest()
             self.newest = image
@@ -279,6 +280,6 @@ class _Writer:
         path = self.job.png / name
         self.old_pictures.discard(path)
         try:
-            save_png(path, made.data[0, 0], self.window)
+            save_png(path, np.abs(made.data[0, 0]), self.window)
         except OutputError as error:
             self.unshown = error

@@ -28,7 +28,7 @@ from chpnet_stream.loading import load_or_explain
 from chpnet_stream.methods import LATE, Reconstruction
 from chpnet_stream.metrics import SessionMetrics
 from chpnet_stream.mrd import flags
-from chpnet_stream.mrd.header import ScanHeader
+from chpnet_stream.mrd.header import Encoding, ScanHeader
 from chpnet_stream.mrd.images import ImageCounters, ImageOrientation, image_from_slice
 from chpnet_stream.mrd.pixels import PixelScale
 from chpnet_stream.network.normal import ColumnNormal, NarrowNormal, to_channels, to_complex
@@ -142,12 +142,13 @@ class Session:
         self._cut = False
         self._number = 0
         self._not_asked = missing
+        encoding = next(e for e in header.encodings if not e.problems())
+        _tell_of_matrix(encoding)
         if engine is not None:
-            self._warm_up(engine)
+            self._warm_up(engine, encoding)
 
-    def _warm_up(self, engine: Engine) -> None:
+    def _warm_up(self, engine: Engine, encoding: Encoding) -> None:
         """A dry run of what the header announces."""
-        encoding = next(e for e in self.header.encodings if not e.problems())
         channels = self.header.receiver_channels or WARM_COILS
         coils = max(1, min(channels, self.options.virtual_coils))
         size = encoding.encoded.matrix[1], encoding.cropped(0)
@@ -427,6 +428,19 @@ class Session:
             "ChpnetScale": None if self.options.scale == 1 else self.options.scale,
             "ChpnetMissingLines": None if data.complete else data.missing_lines,
         }
+
+
+def _tell_of_matrix(encoding: Encoding) -> None:
+    """Warn where whoever goes by the header takes images to have other pixels than they have."""
+    made, wanted = encoding.image_matrix[:2], encoding.recon.matrix[:2]
+    if made != wanted:
+        logger.warning(
+            "images have %d x %d pixels, reconSpace says %d x %d, and nothing is interpolated: "
+            "take the pixel size from the image (field_of_view, matrix_size); what converters take "
+            "from the header, as Gadgetron's for DICOM do, is wrong",
+            *made,
+            *wanted,
+        )
 
 
 def warm_up(

@@ -219,11 +219,19 @@ def test_images_keep_geometry_type_and_meta(engine: Engine, dtype: str) -> None:
     for name in ("field_of_view", "position", "read_dir", "slice"):
         assert np.array_equal(getattr(made, name), getattr(source, name))
     assert made.meta["SeriesDescription"] == "t2"
+    assert made.meta["SequenceDescriptionAdditional"] == "chpnet superres x2"
     history = made.meta["ImageProcessingHistory"]
     assert history == ["GRAPPA", "chpnet-stream", "superres x2"]
     assert made.meta["ChpnetModel"] == "tiny"
     assert "ChpnetFallback" not in made.meta
     assert doing.metrics.methods == {"superres": 1}
+
+
+def test_the_name_that_a_gadget_before_gave_the_series_is_kept(engine: Engine) -> None:
+    source = image()
+    source.meta = {"SequenceDescriptionAdditional": "FIRE"}
+    (made,) = handler(engine).take(source, 0.0)
+    assert made.meta["SequenceDescriptionAdditional"] == "FIRE_chpnet superres x2"
 
 
 def array() -> ImageArray:
@@ -260,6 +268,7 @@ def test_without_a_model_images_go_on_and_say_so(caplog: pytest.LogCaptureFixtur
     np.testing.assert_array_equal(made.data, before)
     assert made.meta["ChpnetMethod"] == "passed on"
     assert made.meta["ChpnetFallback"] == "no model for it"
+    assert "SequenceDescriptionAdditional" not in made.meta
     (arrayed,) = doing.take(array(), 0.0)
     np.testing.assert_array_equal(arrayed.data, array().data)
     assert ismrmrd.Meta.deserialize(arrayed.meta[0].decode())["ChpnetMethod"] == "passed on"

@@ -24,6 +24,7 @@ from tests.sessions import run, simulated
 
 def offline(source: Path, out: Path, progress=None, **settings) -> OfflineReport:
     names = {"method", "model", "engine", "series", "flip_rows", "flip_columns", "virtual_coils"}
+    names |= {"scale", "image_type"}
     options = {name: settings.pop(name) for name in names & set(settings)}
     options.setdefault("method", "cg-sense")
     job = OfflineJob(source, out, options=ReconstructionOptions(**options), **settings)
@@ -85,6 +86,16 @@ def test_uint16_is_within_one_step(tmp_path: Path) -> None:
         assert np.abs(slope * b.data + intercept - a.data).max() <= 0.501 * slope
 
 
+def test_uint16_tells_gadgetrons_window_in_stored_values(small_scan: Path, tmp_path: Path) -> None:
+    offline(small_scan, tmp_path / "out.h5", dtype="uint16", scale=16)
+    for image in read(tmp_path / "out.h5"):
+        meta, slope = image.meta, float(image.meta["RescaleSlope"])
+        assert float(meta["GADGETRON_ScaleRatio"]) == pytest.approx(1 / slope)
+        for name in ("WindowCenter", "WindowWidth"):
+            stored = float(meta[f"GADGETRON_{name}"])
+            assert stored * slope == pytest.approx(float(meta[name]), abs=slope)
+
+
 def test_one_window_for_the_series(tmp_path: Path) -> None:
     path = simulated(tmp_path, slices=3, contrasts=2, repetitions=2)
     offline(path, tmp_path / "out.h5")
@@ -141,6 +152,22 @@ def test_pngs_have_one_window_and_the_flips(small_scan: Path, tmp_path: Path) ->
         grey = np.asarray(Image.open(tmp_path / "png" / name).convert("L"), dtype=float)
         expected = np.clip(image.data[0, 0] / top, 0, 1) * 255
         np.testing.assert_allclose(grey, expected, atol=2)
+
+
+@pytest.mark.parametrize("changes", [{"scale": 100}, {"image_type": "complex"}])
+def test_pngs_look_the_same_whatever_the_pixels_are(
+    changes: dict[str, object], small_scan: Path, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    def picture(name: str, **settings: object) -> np.ndarray:
+        offline(small_scan, tmp_path / f"{name}.h5", png=tmp_path / name, **settings)
+        path = tmp_path / name / "image_00002_slice_001.png"
+        return np.asarray(Image.open(path).convert("L"), dtype=int)
+
+    plain, other = picture("plain"), picture("other", **changes)
+    assert 10 < plain.mean() < 200
+    assert np.abs(other - plain).max() <= 1
 
 
 def test_an_output_is_not_replaced_unasked(small_scan: Path, tmp_path: Path) -> None:
@@ -305,6 +332,17 @@ def test_a_fully_sampled_scan_is_undersampled_for_the_comparison(tmp_path: Path)
     )
     assert report.acceleration > 1.3
     assert {s.method: s.psnr for s in report.scores}["cg-sense"] > scores["cg-sense"]
+
+
+def test_a_comparison_of_complex_images_is_that_of_their_magnitudes(tmp_path: Path) -> None:
+    path = simulated(tmp_path, acceleration=1, slices=1)
+    scores = []
+    for kind in ("magnitude", "complex"):
+        picture = tmp_path / f"{kind}.png"
+        out = tmp_path / f"{kind}.h5"
+        report = offline(path, out, comparison=picture, image_type=kind)
+        scores.append([s.psnr for s in report.scores])
+    assert scores[1] == pytest.approx(scores[0])
 
 
 def test_a_comparison_without_a_reference_has_no_scores(small_scan: Path, tmp_path: Path) -> None:

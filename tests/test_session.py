@@ -99,7 +99,7 @@ def test_the_model_is_named_in_the_meta(engine: Engine, small_scan: Path) -> Non
     assert meta["ChpnetModel"] == "tiny"
     assert meta["ChpnetModelChecksum"] == engine.card.checksum
     assert meta["ChpnetEngine"] == "pytorch-cpu"
-    assert meta["SeriesDescriptionAdditional"] == "chpnet"
+    assert meta["SequenceDescriptionAdditional"] == "chpnet"
 
 
 def test_pixels_window_and_steps_go_with_the_scale(small_scan: Path) -> None:
@@ -280,3 +280,16 @@ def test_sessions_share_an_engine(tmp_path: Path, small_scan: Path) -> None:
     assert model.card.checksum == engine.card.checksum
     for a, b in zip(images, again, strict=True):
         np.testing.assert_array_equal(a.result.image, b.result.image)
+
+
+@pytest.mark.parametrize(("columns", "told"), [(32, False), (64, True)])
+def test_a_matrix_that_the_header_promises_alone_is_warned_of(
+    columns: int, told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Gadgetron's DICOM gadgets divide the header's field of view by it."""
+    before, space = header_xml().split("<reconSpace>")
+    space = space.replace("<x>32</x>", f"<x>{columns}</x>", 1)
+    header = ScanHeader.from_xml(f"{before}<reconSpace>{space}")
+    Session(header, ReconstructionOptions(method="rss"))
+    expected = "images have 32 x 16 pixels, reconSpace says 64 x 16, and nothing is interpolated"
+    assert [m[: len(expected)] for m in caplog.messages] == [expected] * told

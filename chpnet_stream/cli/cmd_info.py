@@ -80,7 +80,8 @@ def _rows(summary: ScanSummary, more: dict[str, Any]) -> dict[str, Any]:
         **{name: more[name] for name in ("te_ms", "tr_ms", "ti_ms") if more[name]},
         "trajectory": summary.trajectory,
         "encoded_matrix (x y z)": summary.encoded_matrix,
-        "image_matrix (x y z)": summary.recon_matrix,
+        "image_matrix (x y z)": summary.image_matrix,
+        **_other_matrix(summary),
         "fov_mm": summary.recon_fov_mm,
         "coils": summary.coils,
         "acceleration": f"{summary.measured_acceleration} measured, {stated} stated, "
@@ -108,6 +109,14 @@ def _rows(summary: ScanSummary, more: dict[str, Any]) -> dict[str, Any]:
     if summary.problems:
         rows["because"] = summary.problems
     return rows
+
+
+def _other_matrix(summary: ScanSummary) -> dict[str, Any]:
+    """What the header asks for, where images have other pixels."""
+    if summary.image_matrix == summary.recon_matrix:
+        return {}
+    wanted = " x ".join(map(str, summary.recon_matrix))
+    return {"reconSpace (x y z)": f"{wanted}; nothing is interpolated to it"}
 
 
 def _waveforms(summary: ScanSummary, more: dict[str, Any]) -> str:

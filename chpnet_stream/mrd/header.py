@@ -81,6 +81,11 @@ class Encoding:
             return n
         return max(1, min(n, round(n * wanted / fov)))
 
+    @property
+    def image_matrix(self) -> tuple[int, int, int]:
+        """Pixels `(x, y, z)` of an image and its partitions; that of reconSpace may be another."""
+        return self.cropped(0), self.cropped(1), self.cropped(2)
+
     def first_row(self, step: int) -> int:
         """Row in the encoded matrix (of n) where line 0 of kspace_encoding_step_1 or _2 belongs.
 

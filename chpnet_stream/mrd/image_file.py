@@ -260,9 +260,28 @@ class ImageFile:
                 np.uint16
             )
             head["data_type"] = ismrmrd.DATATYPE_USHORT
-            meta["RescaleSlope"] = f"{slope:.9g}"
-            meta["RescaleIntercept"] = f"{series.bottom:.9g}"
+            tell_scale(meta, slope, series.bottom)
             self._store(series, head, _meta_xml(meta), stored)
+
+
+def tell_scale(meta: Any, slope: float, intercept: float = 0.0) -> None:
+    """Tell in the meta of an image that a stored value s stands for ``slope * s + intercept``.
+
+    RescaleSlope and RescaleIntercept lead back, and WindowCenter and WindowWidth stay in units of
+    the rescaled pixels, as DICOM has it. Gadgetron's GADGETRON_WindowCenter and -Width are in
+    units of the stored ones, beside GADGETRON_ScaleRatio.
+
+    Args:
+        meta: A mapping of names to values (`ismrmrd.Meta`), which is changed.
+        slope: Above zero.
+        intercept: Value of the stored zero.
+    """
+    meta["RescaleSlope"] = f"{slope:.9g}"
+    meta["RescaleIntercept"] = f"{intercept:.9g}"
+    meta["GADGETRON_ScaleRatio"] = f"{1 / slope:.9g}"
+    for name, zero in (("GADGETRON_WindowCenter", intercept), ("GADGETRON_WindowWidth", 0.0)):
+        if name in meta:
+            meta[name] = str(round((float(meta[name]) - zero) / slope))
 
 
 def _head_record(head: Any) -> np.ndarray:

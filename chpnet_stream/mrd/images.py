@@ -121,7 +121,7 @@ def image_from_slice(
         time_stamps: smallest and largest acquisition_time_stamp; by default that of `head`.
         window: display window, centre and width in units of the pixels, from the whole volume.
         orientation: flips to apply.
-        description: what SeriesDescription gets appended.
+        description: what the name of the series gets appended.
         history: steps for ImageProcessingHistory.
         comments: ImageComments.
         meta: ours: model, checksum, engine, residual, fallback reason, latency; None is left out.
@@ -233,8 +233,7 @@ def _meta(
     values: dict[str, Any] = {
         "DataRole": "Image",
         "ImageProcessingHistory": list(history),
-        "SeriesDescription": f"{protocol}_{description}",
-        "SeriesDescriptionAdditional": description,
+        **_series_names(header.protocol, description),
         "Keep_image_geometry": "1",
         **{k: [f"{v:.8g}" for v in d] for k, d in orientation.directions(head).items()},
         "GADGETRON_DataRole": "Image",
@@ -262,9 +261,23 @@ def _meta(
     echo = _of_contrast(header.te_ms, head.idx.contrast)
     if echo is not None:
         values["EchoTime"] = f"{echo:g}"
-    if header.ti_ms:
-        values["InversionTime"] = f"{header.ti_ms[0]:g}"
+    inversions = {time for time in header.ti_ms if time > 0}
+    if len(inversions) == 1:  # of several nobody says which is this image's
+        values["InversionTime"] = f"{inversions.pop():g}"
     return ismrmrd.Meta(values)
+
+
+def _series_names(protocol: str, description: str) -> dict[str, str]:
+    """What the series is called.
+
+    SeriesDescription replaces the name that the scanner has for it, SeriesDescriptionAdditional is
+    appended to that or to the one before: both together would tell `description` twice. Scanners
+    (FIRE, OpenRecon) read SequenceDescriptionAdditional, and append it to the name of the sequence.
+    """
+    names = {"SequenceDescriptionAdditional": description}
+    if protocol:
+        return {**names, "SeriesDescription": f"{protocol}_{description}"}
+    return {**names, "SeriesDescriptionAdditional": description}
 
 
 def _of_contrast(values: tuple[float, ...], contrast: int) -> float | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from chpnet_stream.mrd.image_file import UINT16_TOP
+from chpnet_stream.mrd.image_file import UINT16_TOP, tell_scale
 
 HEADROOM = 4.0
 """How much brighter than the first image the others may be before they are cut off."""
@@ -50,12 +50,7 @@ class PixelScale:
         return bool(np.max(pixels, initial=0.0) > self.top + self.slope)
 
     def apply(self, image: Any) -> Any:
-        """An `ismrmrd.Image` of float32 magnitudes as one of uint16, told in its meta.
-
-        RescaleSlope and RescaleIntercept lead back, and WindowCenter and WindowWidth stay in units
-        of the rescaled pixels, as DICOM has it. Gadgetron's GADGETRON_WindowCenter and -Width are
-        in units of the stored ones, beside GADGETRON_ScaleRatio.
-        """
+        """An `ismrmrd.Image` of float32 magnitudes as one of uint16; `tell_scale` has the meta."""
         import ismrmrd
 
         stored = np.clip(np.rint(image.data / self.slope), 0, UINT16_TOP).astype(np.uint16)
@@ -63,10 +58,5 @@ class PixelScale:
         head.data_type = ismrmrd.DATATYPE_USHORT
         made = ismrmrd.Image(head=head, meta=ismrmrd.Meta(image.meta))
         made.data[...] = stored
-        made.meta["RescaleSlope"] = f"{self.slope:.9g}"
-        made.meta["RescaleIntercept"] = "0"
-        made.meta["GADGETRON_ScaleRatio"] = f"{1 / self.slope:.9g}"
-        for name in ("GADGETRON_WindowCenter", "GADGETRON_WindowWidth"):
-            if name in made.meta:
-                made.meta[name] = str(round(float(made.meta[name]) / self.slope))
+        tell_scale(made.meta, self.slope)
         return made

@@ -29,7 +29,8 @@ class ScanSummary:
         flag_counts: acquisitions by the flags that say what they are (noise, calibration ...).
         coils: coils of the image data.
         encoded_matrix: `x y z`.
-        recon_matrix: `x y z`.
+        image_matrix: `x y z` of an image and its partitions.
+        recon_matrix: `x y z` of reconSpace; nothing is interpolated to it where it is another.
         recon_fov_mm: `x y z`.
         trajectory: as the header says.
         counters: how many different values slice, contrast, phase, repetition, set, average ...
@@ -62,6 +63,7 @@ class ScanSummary:
     flag_counts: dict[str, int]
     coils: int
     encoded_matrix: tuple[int, int, int]
+    image_matrix: tuple[int, int, int]
     recon_matrix: tuple[int, int, int]
     recon_fov_mm: tuple[float, float, float]
     trajectory: str
@@ -175,6 +177,7 @@ def summarise(scan: ScanFile) -> ScanSummary:
         flag_counts=dict(tally.flag_counts),
         coils=tally.coils.most_common(1)[0][0] if tally.coils else 0,
         encoded_matrix=encoded.matrix,
+        image_matrix=encoding.image_matrix,
         recon_matrix=encoding.recon.matrix,
         recon_fov_mm=encoding.recon.field_of_view_mm,
         trajectory=encoding.trajectory,

@@ -52,6 +52,7 @@ def header_view(header: ScanHeader) -> dict[str, Any]:
         view |= {
             "trajectory": encoding.trajectory,
             "encoded_matrix": list(encoding.encoded.matrix),
+            "image_matrix": list(encoding.image_matrix),
             "recon_matrix": list(encoding.recon.matrix),
             "recon_fov_mm": list(encoding.recon.field_of_view_mm),
             "acceleration": list(encoding.acceleration),

@@ -30,6 +30,7 @@ EMPTY = "an image without pixels has nothing to enhance"
 
 HISTORIES = ("ImageProcessingHistory", "GADGETRON_ImageProcessingHistory")
 COMMENTS = ("ImageComments", "GADGETRON_ImageComment")
+SERIES_SUFFIX = "SequenceDescriptionAdditional"
 
 logger = logging.getLogger(__name__)
 
@@ -177,6 +178,8 @@ class ImageHandler:
             if reasons:
                 marks = {**marks, "ChpnetFallback": "; ".join(reasons)}
             meta["Keep_image_geometry"] = "1"
+            named = [*_listed(meta.get(SERIES_SUFFIX)), f"chpnet {step}"]
+            meta[SERIES_SUFFIX] = "_".join(named)
         meta.update(marks)
         for name in HISTORIES:
             meta[name] = [*_listed(meta.get(name)), "chpnet-stream", step]

@@ -167,3 +167,31 @@ def test_crop_keeps_the_centre_pixel_in_the_centre(n, wanted):
     out = crop_to_recon(image, encoding)
     assert out.shape == (wanted, 16 if encoding.cropped(0) == 16 else encoding.cropped(0))
     assert np.argwhere(out).tolist() == [[wanted // 2, out.shape[1] // 2]]
+
+
+def series_name(meta, own="t1"):
+    """As the standard has it: a name that replaces the scanner's, and what is appended to that."""
+    name, more = meta.get("SeriesDescription", own), meta.get("SeriesDescriptionAdditional")
+    return name if more is None else f"{name}_{more}"
+
+
+def test_a_series_is_named_once(header, head):
+    named = image_from_slice(pixels(), head, header, description="chpnet").meta
+    assert series_name(named) == "test_chpnet"
+    xml = header_xml(nx=8, ny=6).replace("<protocolName>test</protocolName>", "")
+    other = image_from_slice(pixels(), head, ScanHeader.from_xml(xml), description="chpnet").meta
+    assert series_name(other) == "t1_chpnet"  # the scanner knows better than "unknown"
+    for meta in (named, other):
+        assert meta["SequenceDescriptionAdditional"] == "chpnet"
+
+
+@pytest.mark.parametrize(
+    ("times", "told"), [((), None), ((100,), "100"), ((100, 600), None), ((900, 0), "900")]
+)
+def test_an_inversion_time_is_told_where_there_is_one(times, told, head):
+    elements = "".join(f"<TI>{time}</TI>" for time in times)
+    xml = header_xml(nx=8, ny=6).replace(
+        "</sequenceParameters>", f"{elements}</sequenceParameters>"
+    )
+    made = image_from_slice(pixels(), head, ScanHeader.from_xml(xml))
+    assert made.meta.get("InversionTime") == told

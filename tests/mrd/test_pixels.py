@@ -2,6 +2,7 @@ import ismrmrd
 import numpy as np
 import pytest
 
+from chpnet_stream.mrd.image_file import tell_scale
 from chpnet_stream.mrd.pixels import PixelScale
 
 
@@ -58,3 +59,10 @@ def test_images_in_units_of_their_own_are_not_rounded_to_nothing() -> None:
 def test_an_empty_first_image_is_no_scale_of_zero() -> None:
     assert PixelScale.of(np.zeros((2, 2))).slope == 1
     assert PixelScale.of(np.zeros((2, 2)), 2.0).slope == pytest.approx(0.1)
+
+
+def test_the_window_of_stored_values_reckons_with_the_intercept() -> None:
+    meta = {"GADGETRON_WindowCenter": "100", "GADGETRON_WindowWidth": "40", "WindowCenter": "100"}
+    tell_scale(meta, 0.5, -10.0)
+    assert (meta["GADGETRON_WindowCenter"], meta["GADGETRON_WindowWidth"]) == ("220", "80")
+    assert (meta["WindowCenter"], meta["RescaleIntercept"]) == ("100", "-10")

@@ -4,7 +4,10 @@ import h5py
 import pytest
 
 from chpnet_stream.mrd.files import ScanFile
+from chpnet_stream.mrd.header import ScanHeader
+from chpnet_stream.options import ReconstructionOptions
 from chpnet_stream.scan.summary import as_dict, summarise
+from chpnet_stream.session import Session
 from tests.scan.building import Scan, write_scan
 
 
@@ -27,7 +30,7 @@ def test_a_scan_with_everything(tmp_path):
     assert found.acquisitions == 2 + 3 * 13
     assert found.coils == 3
     assert found.encoded_matrix == (64, 32, 1)
-    assert found.recon_matrix == (32, 32, 1)
+    assert found.recon_matrix == found.image_matrix == (32, 32, 1)
     assert found.oversampling == 2
     assert found.counters["slice"] == 3
     assert found.counters["repetition"] == 1
@@ -41,6 +44,25 @@ def test_a_scan_with_everything(tmp_path):
     assert found.partial_fourier == 1.0
     assert found.can_reconstruct
     assert json.loads(json.dumps(as_dict(found)))["can_reconstruct"] is True
+
+
+def with_recon_lines(scan, lines):
+    """The scan with another number of lines in reconSpace, of the same field of view."""
+    xml, (_, y, _) = scan.header.xml.decode(), scan.header.encodings[0].recon.matrix
+    before, space = xml.split("<reconSpace>")
+    space = space.replace(f"<y>{y}</y>", f"<y>{lines}</y>", 1)
+    scan.header = ScanHeader.from_xml(f"{before}<reconSpace>{space}")
+    return scan
+
+
+def test_images_have_the_pixels_that_were_encoded(tmp_path):
+    scan = with_recon_lines(Scan.of(), 24)
+    scan.lines(range(16))
+    found = summary_of(scan, tmp_path / "scan.h5")
+    assert found.recon_matrix == (32, 24, 1)
+    assert found.image_matrix == (32, 16, 1)
+    (image,) = Session(scan.header, ReconstructionOptions(method="rss")).images(scan.made)
+    assert image.result.image.shape == (16, 32)
 
 
 def test_partial_fourier_and_asymmetric_echo(tmp_path):

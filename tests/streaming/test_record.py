@@ -65,6 +65,7 @@ def test_a_scan_in_numbers(small_scan: Path) -> None:
     assert told["options"]["method"] == "cg-sense"
     assert told["stages_ms"]["cg-sense"] > 0
     assert told["header"]["encoded_matrix"] == [128, 64, 1]
+    assert told["header"]["image_matrix"] == [64, 64, 1]
 
 
 def test_missing_lines_are_marked(small_scan: Path) -> None:

@@ -121,7 +121,7 @@ function about(scan) {
     ["from", scan.name.replace(/^scan \d+ from /, "")], ["id", scan.id],
     ["sequence", h.sequence], ["system", [h.vendor, h.system].filter(Boolean).join(" ")],
     ["field", h.field_strength_t ? `${number(h.field_strength_t)} T` : ""], ["coils", h.coils && String(h.coils)],
-    ["trajectory", h.trajectory], ["k-space", size(h.encoded_matrix)], ["image", size(h.recon_matrix)],
+    ["trajectory", h.trajectory], ["k-space", size(h.encoded_matrix)], ["image", size(h.image_matrix)],
     ["field of view", h.recon_fov_mm && `${h.recon_fov_mm.map(number).join(" × ")} mm`],
     ["acceleration", h.acceleration && size(h.acceleration.filter((a, i) => i === 0 || a > 1))], ["calibration", h.calibration],
     ["TE", list(h.te_ms, "ms")], ["TR", list(h.tr_ms, "ms")], ["flip angle", list(h.flip_angle_deg, "°")],
