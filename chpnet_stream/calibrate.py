@@ -149,7 +149,7 @@ class CoilCalibration:
     def _estimate(self, data: Slice) -> Tensor:
         """The same from the slice itself; kept for the scan unless the slice is empty."""
         kspace = torch.from_numpy(data.kspace)
-        levels = estimate_noise(kspace, torch.from_numpy(data.sampled), data.echo_samples)
+        levels = estimate_noise(kspace, torch.from_numpy(data.noise_averages), data.echo_samples)
         levels = levels[levels > 0]
         level = float(levels.square().mean().sqrt()) if len(levels) else 0.0
         largest = float(kspace.abs().max())

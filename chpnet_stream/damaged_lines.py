@@ -112,6 +112,7 @@ def damaged_lines(
     *,
     noise: float,
     noise_known: bool,
+    averages: np.ndarray | None = None,
     energies: np.ndarray | None = None,
     prediction: LinePrediction | None = None,
 ) -> DamagedLines:
@@ -124,6 +125,8 @@ def damaged_lines(
         noise: Variance that the noise of a line measured once has in each of these values.
         noise_known: The noise level is from a noise scan or an estimate; else only the prediction
             and the centre are looked at.
+        averages: Averages that each line has the noise of, `ky`, where these are others than
+            `sampled` (`Slice.noise_averages`).
         energies: Of every line, `ky` in natural order, where they are known already.
         prediction: Of the same lines, made while the slice was measured. Where it is not of the
             lines as they are now, it is made anew.
@@ -143,7 +146,8 @@ def damaged_lines(
     energy = energies[rows].astype(np.float64)
     strongest = _strongest_elsewhere(energy, rows, count)
     if noise_known:
-        usual = np.minimum(coils * width * noise / sampled[rows], np.median(energy))
+        times = (sampled if averages is None else averages)[rows]
+        usual = np.minimum(coils * width * noise / times, np.median(energy))
         empty = tuple(int(k) for k in rows[energy < EMPTY * usual])
         pairs = _copies(data, places[rows], energy)
         copies = tuple((int(rows[a]), int(rows[b])) for a, b in pairs)

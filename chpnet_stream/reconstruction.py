@@ -421,7 +421,8 @@ class SliceReconstructor:
         job.clock.lap("data")
         samples = len(sensitivities.maps) * int(np.count_nonzero(data.sampled))
         samples *= max(data.echo_samples[1] - data.echo_samples[0], 0)
-        noise = Noise(1.0 / most, samples, float(weights.mean()))
+        share = 1.0 if data.filled is None else float(data.filled[data.sampled > 0].mean())
+        noise = Noise(share / most, samples, float(weights.mean()))
         mark = self._mark_of(prepared, data)
         job.clock.lap("checks")
         return _Work(sensitivities, operator, narrow, adjoint, energy, noise, mark)
@@ -435,6 +436,7 @@ class SliceReconstructor:
                 data.sampled,
                 noise=noise_of_lines(data.echo_samples, data.kspace.shape[2]),
                 noise_known=known,
+                averages=data.noise_averages,
                 energies=prepared.lines.energies,
                 prediction=prepared.prediction,
             )

@@ -17,7 +17,7 @@ from chpnet_stream.errors import (
 )
 from chpnet_stream.mrd import flags
 from chpnet_stream.mrd.files import ScanFile
-from chpnet_stream.mrd.header import ScanHeader
+from chpnet_stream.mrd.header import DEFAULT_NOISE_BANDWIDTH, ScanHeader
 from chpnet_stream.mrd.wire.bucket import Bucket
 from chpnet_stream.network.weights import find_model
 from chpnet_stream.options import ReconstructionOptions
@@ -293,3 +293,61 @@ def test_a_matrix_that_the_header_promises_alone_is_warned_of(
     Session(header, ReconstructionOptions(method="rss"))
     expected = "images have 32 x 16 pixels, reconSpace says 64 x 16, and nothing is interpolated"
     assert [m[: len(expected)] for m in caplog.messages] == [expected] * told
+
+
+def slab(*, elliptical: bool, noise_scan: bool, seed: int = 0) -> Scan:
+    """16 partitions of a smooth object in white noise, with the corners of k-space or without."""
+    nx, ny, nz, coils = 32, 32, 16, 4
+    rng = np.random.default_rng(seed)
+
+    def noise(*shape: int) -> np.ndarray:
+        return (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)) / np.sqrt(2)
+
+    z, y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in (nz, ny, nx)), indexing="ij")
+    maps = np.stack([np.exp(-((x - a) ** 2 + (y - b) ** 2)) for a in (-1, 1) for b in (-1, 1)])
+    axes = (-3, -2, -1)
+    images = np.fft.ifftshift(30 * maps * np.exp(-6 * (x**2 + y**2 + z**2)), axes=axes)
+    spectrum = np.fft.fftshift(np.fft.fftn(images, axes=axes, norm="ortho"), axes=axes)
+    scan = Scan(ScanHeader.from_xml(header_xml(nx, ny, nz, oversampling=1)), np.empty(0))
+    scan.kspace = (spectrum + noise(coils, nz, ny, nx)).astype(np.complex64)
+    if noise_scan:
+        scan.line(0, 19, data=np.sqrt(DEFAULT_NOISE_BANDWIDTH) * noise(coils, 4096))
+    rows = [
+        (kz, ky)
+        for kz in range(nz)
+        for ky in range(ny)
+        if not elliptical or np.hypot((kz - nz // 2) / (nz // 2), (ky - ny // 2) / (ny // 2)) <= 1
+    ]
+    for kz, ky in rows:
+        scan.line(ky, *((25,) if (kz, ky) == rows[-1] else ()), kz=kz)
+    return scan
+
+
+@pytest.mark.parametrize("elliptical", [False, True])
+@pytest.mark.parametrize("noise_scan", [False, True])
+def test_partitions_have_the_noise_of_what_was_measured_along_the_slab(
+    elliptical: bool, noise_scan: bool, tmp_path: Path
+) -> None:
+    """The transform along kz spreads it: without corners less is in each, and no line is empty."""
+    told = []
+
+    def record(problem):
+        told.append(float(problem.noise))
+        return problem.start
+
+    scan = slab(elliptical=elliptical, noise_scan=noise_scan)
+    engine = FaultyEngine(quiet_engine(tmp_path), record)
+    session = Session(scan.header, None, engine)
+    images = list(session.images(scan.made))
+    assert len(images) == 16
+    assert not any(image.result.mark for image in images)
+    whitening = session.reconstructor.calibration.whitening(images[0].data).numpy()
+    np.testing.assert_allclose(np.abs(np.diag(whitening)), 1, atol=0.05 if noise_scan else 0.25)
+    middle = images[8].data
+    beside = np.flatnonzero(np.abs(np.arange(32) - 16) > 10)  # lines that hold noise alone
+    energy = np.mean(np.abs(middle.kspace[:, beside]) ** 2, axis=(0, 2))
+    expected = 1 / middle.noise_averages[beside]
+    np.testing.assert_allclose(energy, expected, rtol=0.3)
+    share = np.mean(1 / middle.noise_averages)
+    assert told[-1] == pytest.approx(np.sqrt(share / 2), rel=1e-4)
+    assert (share < 0.85) == elliptical

@@ -26,7 +26,7 @@ def estimate_noise(
 
     Args:
         kspace: Complex `coils ky kx`.
-        sampled: Number of averages of each line, `ky`; 0 where not measured.
+        sampled: Number of averages that each line has the noise of, `ky`; 0 where not measured.
         echo: First and past-the-last `kx` index measured; by default all.
         outer: Share of the measured lines that counts as outermost, at each end.
 

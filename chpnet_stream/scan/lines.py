@@ -141,6 +141,21 @@ class Lines:
         """Averages measured in each ky, the most over kz; int32 `ky`."""
         return self.count.max(axis=0)
 
+    def filled(self) -> np.ndarray | None:
+        """Noise in each ky of a partition, relative to a line with `rows` averages in all kz.
+
+        The transform along kz spreads the noise of what was measured over all partitions: where
+        corners or one side of kz are left out, less is in each of them.
+
+        Returns:
+            Energy, float32 `ky`, zero where nothing was measured; None in 2-D.
+        """
+        if len(self.count) == 1:
+            return None
+        there = self.count > 0
+        each = there / np.maximum(self.count, 1)
+        return (each.mean(axis=0) * self.rows()).astype(np.float32)
+
 
 class SparseLines:
     """Sum and count of a few lines: memory grows with the lines, not with the grid.

@@ -64,6 +64,8 @@ class Slice:
         edges: first-in and last-in flags of all lines together, for the image header;
             last-in-measurement only in the last slice or partition that its line has ended.
         serial: the same as that of the `GrowingSlice` that it was; 0 where it was none.
+        filled: noise in each line relative to one that was measured in all partitions, float32
+            `ky` (`Lines.filled`); None in 2-D.
     """
 
     kspace: np.ndarray
@@ -82,6 +84,18 @@ class Slice:
     received_at: float
     edges: int
     serial: int = 0
+    filled: np.ndarray | None = None
+
+    @property
+    def noise_averages(self) -> np.ndarray:
+        """Averages that each line has the noise of, `ky`; 0 where it was not measured.
+
+        More than `sampled` where a line of a 3-D scan lacks partitions.
+        """
+        if self.filled is None:
+            return self.sampled
+        share = np.where(self.filled > 0, self.filled, 1).astype(np.float32)
+        return self.sampled / share
 
 
 @dataclass(frozen=True)
@@ -571,7 +585,7 @@ class SliceAssembler:
         grid = self._known_grid()
         size = grid.encoding.cropped(2)
         kspace = slot.image.partitions(size)
-        sampled = slot.image.rows()
+        sampled, filled = slot.image.rows(), slot.image.filled()
         lines = None if calibration is None else self._on_grid(slot, calibration)
         calibrations = None if lines is None else lines.partitions(size)
         calibrated = np.zeros(len(sampled), bool) if lines is None else lines.rows() > 0
@@ -601,6 +615,7 @@ class SliceAssembler:
                 received_at=slot.received_at,
                 edges=slot.edges,
                 serial=slot.serial,
+                filled=filled,
             )
             for partition in range(len(kspace))
         ]
