@@ -204,7 +204,8 @@ def _run(exchange: Any, scan: Source) -> SendReport:
 
         def tell(report: SendReport) -> None:
             bar.update(sent, completed=sum(report.sent.values()))
-            bar.update(came, completed=max(report.series.values(), default=0))
+            most = max(report.series.values(), default=0)
+            bar.update(came, completed=report.images if scan.series else most)
 
         report: SendReport = exchange.run(tell)
     return report

@@ -235,7 +235,7 @@ class Exchange:
         """What the server did wrong, now that the exchange is over."""
         if self._told:
             return PeerError(f"the server told an error: {' '.join(self._told.split())}")
-        missing = missing_images(self.report, self.source.expected, self.images)
+        missing = missing_images(self.report, self.source.expected, self.images, self.source.series)
         if not self.report.closed:
             reason = f" ({self._broken})" if self._broken is not None else ""
             count = missing or "all images have come"

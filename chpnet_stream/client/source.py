@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,7 @@ class Source:
         total: Acquisitions and waveforms, or images, to be sent.
         expected: Keys of the images that must come back; empty where images are sent.
         images: How many images must come back.
+        series: Images to be sent, by image_series_index; empty where acquisitions are sent.
         more_config: JSON parameters that lie in the file, as python-ismrmrd-server keeps them.
 
     Args:
@@ -42,11 +44,13 @@ class Source:
         self._images: StoredImages | None = None
         self._scan: ScanFile | None = None
         self.expected = Expected(0, 0, (0, 0))
+        self.series: Counter[int] = Counter()
         self.more_config = ""
         if as_images:
             self._images = StoredImages(path, group)
             self.header_xml = self._images.header_xml
             self.total = self.images = len(self._images)
+            self.series = self._images.series()
             return
         self._scan = ScanFile(path, group)
         self.header_xml = self._scan.header.xml
@@ -154,15 +158,17 @@ class StoredImages:
     def __len__(self) -> int:
         return sum(int(series["header"].shape[0]) for series in self._series)
 
+    def series(self) -> Counter[int]:
+        """How many images there are of every image_series_index."""
+        heads = (head for series in self._series for head in _heads(series))
+        return Counter(int(head.image_series_index) for head in heads)
+
     def __iter__(self) -> Iterator[Any]:
         """The images, `ismrmrd.Image`, with their meta unparsed."""
-        from ismrmrd.image import ImageHeader
-
         from chpnet_stream.mrd.wire.image import WireImage
 
         for series in self._series:
-            for number in range(series["header"].shape[0]):
-                head = ImageHeader.from_buffer_copy(series["header"][number].tobytes())
+            for number, head in enumerate(_heads(series)):
                 text = series["attributes"][number]
                 raw = text if isinstance(text, bytes) else str(text).encode("utf-8")
                 image = WireImage(head, raw)
@@ -175,3 +181,11 @@ class StoredImages:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _heads(series: Any) -> Iterator[Any]:
+    """The headers of a series in a file, `ismrmrd.ImageHeader`."""
+    from ismrmrd.image import ImageHeader
+
+    for number in range(series["header"].shape[0]):
+        yield ImageHeader.from_buffer_copy(series["header"][number].tobytes())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,11 @@ from chpnet_stream.whole_file import write_whole
 
 FORMAT = "chpnet-scan-summary/1"
 MOST_FILES = 1000
+NAME = re.compile(r"scan-([0-9]{8}-[0-9]{6})-[0-9]{4,}-[0-9a-f]{4}\.json")
+"""Of a summary: `streaming.current.new_scan_id` is in it, which begins with the local time."""
+
+AHEAD_SECONDS = 2 * 3600.0
+"""So far ahead a time may be: where summer time ends, the hour before comes again."""
 
 logger = logging.getLogger(__name__)
 
@@ -69,8 +76,13 @@ class ScanSummaries:
 
     def _write(self, told: dict[str, Any]) -> None:
         text = json_text({"format": FORMAT, "version": __version__, **told}, indent=2)
-        write_whole(self.folder / f"scan-{told['id']}.json", f"{text}\n")
-        files = sorted(self.folder.glob("scan-*.json"))
-        for old in files[: max(0, len(files) - self.keep)]:
+        name = f"scan-{told['id']}.json"
+        write_whole(self.folder / name, f"{text}\n")
+        others = [path for path in self.folder.glob("scan-*.json") if path.name != name]
+        # Names begin with a time. What lies ahead is of a clock that was set back since: it is old.
+        ahead = time.strftime("%Y%m%d-%H%M%S", time.localtime(time.time() + AHEAD_SECONDS))
+        dated = {path: found[1] for path in others if (found := NAME.fullmatch(path.name))}
+        oldest = sorted(dated, key=lambda path: (dated[path] <= ahead, path.name))
+        for old in oldest[: max(0, len(oldest) + 1 - self.keep)]:
             with suppress(FileNotFoundError):
                 old.unlink()

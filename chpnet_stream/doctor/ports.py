@@ -36,7 +36,7 @@ def _port(port: int) -> Finding:
         return Finding("ports", name, "warn", f"may not be listened on ({use})", advice)
     except OSError:
         owner = listener(port)
-        speaks = "" if "gadget" in owner.split() else what_answers(port)
+        speaks = "" if _is_gadget(owner) else what_answers(port)
         found = f"in use{f' by {owner}' if owner else ''}{f': {speaks}' if speaks else ''}"
         ours = "chpnet" in found
         return Finding(
@@ -58,7 +58,7 @@ def serving_finding(port: int, seconds: float = HEALTH_SECONDS) -> Finding:
         seconds: A server that is busy may take so long to answer.
     """
     owner = listener(port)
-    if "gadget" in owner.split():  # it speaks with Gadgetron only, which begins with the header
+    if _is_gadget(owner):  # it speaks with Gadgetron only, which begins with the header
         return Finding("ports", f"port {port}", "ok", f"a gadget listens there: {owner}")
     speaks = what_answers(port, seconds)
     if "chpnet-stream" in speaks:
@@ -128,6 +128,11 @@ def listener(port: int, proc: Path = Path("/proc")) -> str:
                     if str(handle.readlink()) in inodes:
                         return f"process {process.name} ({_command(process)})"
     return "a process of somebody else's"
+
+
+def _is_gadget(owner: str) -> bool:
+    """Whether what listens is `chpnet-stream gadget`, with or without options behind."""
+    return "gadget" in owner.rstrip(")").split()
 
 
 def _command(process: Path) -> str:

@@ -55,3 +55,22 @@ def test_servers_with_counters_of_their_own_are_counted() -> None:
 def test_another_number_is_counted() -> None:
     assert missing_images(report(s1=keys(0)), expected(keys(0, 1)), 1) == ""
     assert missing_images(report(s1=keys(0, 1)), expected(keys(0, 1)), 3)
+
+
+def test_of_images_every_series_is_counted() -> None:
+    """All that had come of a file with two series were taken for half of it."""
+    both, none = {1: 2, 2: 2}, expected([])
+    assert missing_images(report(s1=keys(0, 1), s2=keys(0, 1)), none, 4, both) == ""
+    assert (
+        missing_images(report(s1=keys(0, 1), s2=keys(0)), none, 4, both)
+        == "found 1 of 2 images of series 2"
+    )
+    lost = report(s1=keys(0, 1), s7=keys(0, 1))  # 7: of a server that sends two for each
+    assert missing_images(lost, none, 4, both) == "found 2 images, expected 4"
+
+
+def test_series_that_the_server_numbers_anew_are_counted_together() -> None:
+    both, none = {3: 2, 4: 2}, expected([])
+    assert missing_images(report(s1=keys(0, 1, 2, 3)), none, 4, both) == ""
+    assert missing_images(report(s1=keys(0, 1, 2)), none, 4, both)
+    assert missing_images(report(s1=keys(0, 1)), none, 2, both) == ""  # as --expect says

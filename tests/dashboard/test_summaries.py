@@ -8,6 +8,7 @@ import pytest
 
 from chpnet_stream.dashboard.summaries import FORMAT, ScanSummaries
 from chpnet_stream.errors import ConfigurationError
+from chpnet_stream.streaming.current import new_scan_id
 from chpnet_stream.streaming.events import LiveScan, ScanEnded, ScanOpened
 from tests.gadgets.peers import conversation
 from tests.streaming.test_watch import watched
@@ -38,15 +39,35 @@ def test_a_scan_leaves_its_summary(small_scan: Path, tmp_path: Path) -> None:
         assert not [name for name in told if f"`{name}`" not in text]
 
 
-def test_the_oldest_go_and_other_files_stay(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
-    summaries = ScanSummaries(tmp_path, keep=3)
-    for number in range(6):
-        live = LiveScan(f"2026-{number}", "scan", "images", 0.0)
+def ended(summaries: ScanSummaries, *names: str) -> list[str]:
+    """Scans of these names end; gives the files that are there then."""
+    for name in names:
+        live = LiveScan(name, "scan", "images", 0.0)
         summaries.observe(ScanOpened(live))
         summaries.observe(ScanEnded(live, "failed", "why", "ProtocolError", "", 0.0, 1.0))
-    names = sorted(p.name for p in tmp_path.iterdir())
-    assert names == ["notes.txt", *(f"scan-2026-{n}.json" for n in (3, 4, 5))]
+    return sorted(path.name for path in summaries.folder.iterdir())
+
+
+def test_the_oldest_go_and_other_files_stay(tmp_path: Path) -> None:
+    others = ["notes.txt", "scan-1.json", "scan-protocol.json"]
+    for name in others:
+        (tmp_path / name).write_text("mine")
+    scans = [f"20260101-10000{n}-0001-abcd" for n in range(6)]
+    names = ended(ScanSummaries(tmp_path, keep=3), *scans)
+    assert names == sorted([*others, *(f"scan-{scan}.json" for scan in scans[3:])])
+
+
+def test_a_clock_that_was_set_back_does_not_cost_the_newest(tmp_path: Path) -> None:
+    """Those of the wrong clock seemed to be newer for ever, and all that followed went at once."""
+    ahead = [f"29991231-23595{n}-0001-abcd" for n in range(3)]
+    summaries = ScanSummaries(tmp_path, keep=3)
+    assert len(ended(summaries, *ahead)) == 3
+    scans = [new_scan_id() for _ in range(2)]
+    names = ended(summaries, *scans)
+    assert names == sorted(f"scan-{scan}.json" for scan in (*scans, ahead[-1]))
+    assert f"scan-{scans[0]}.json" in ended(summaries, new_scan_id())
+    (latest,) = ended(ScanSummaries(tmp_path, keep=1), "20000101-000000-0001-abcd")
+    assert latest == "scan-20000101-000000-0001-abcd.json"
 
 
 def test_a_folder_that_cannot_be_written_to_is_told_at_once(tmp_path: Path) -> None:

@@ -18,7 +18,13 @@ from chpnet_stream.doctor.folders import folder_findings
 from chpnet_stream.doctor.gadgetron import gadgetron_findings, tool_findings
 from chpnet_stream.doctor.machine import machine_findings, memory_gb
 from chpnet_stream.doctor.models import model_findings
-from chpnet_stream.doctor.ports import listener, port_findings, what_answers
+from chpnet_stream.doctor.ports import (
+    _command,
+    listener,
+    port_findings,
+    serving_finding,
+    what_answers,
+)
 from chpnet_stream.doctor.run import answer_of
 from chpnet_stream.engines.processor import cores
 from chpnet_stream.mrd_server import MrdServer
@@ -91,6 +97,25 @@ def test_ports_that_are_free_or_taken() -> None:
     (found,) = port_findings([port])
     assert found.level == "ok"
     assert listener(port) == ""
+
+
+@pytest.mark.parametrize("more", [[], ["--port", "18001"]])
+def test_a_gadget_is_known_by_its_command_and_not_asked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, more: list[str]
+) -> None:
+    words = ["/venv/bin/python3", "/venv/bin/chpnet-stream", "gadget", *more]
+    (tmp_path / "cmdline").write_bytes("".join(f"{word}\0" for word in words).encode())
+    owner = f"process 7 ({_command(tmp_path)})"
+    monkeypatch.setattr("chpnet_stream.doctor.ports.listener", lambda port: owner)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(0.1)
+        port = listening.getsockname()[1]
+        (seen,) = port_findings([port])
+        assert "in use by process 7" in seen.found
+        assert "does not answer" not in seen.found
+        assert serving_finding(port, 0.3).level == "ok"
+        with pytest.raises(TimeoutError):
+            listening.accept()
 
 
 def test_a_server_of_ours_is_known_and_not_disturbed() -> None:
