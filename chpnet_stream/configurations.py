@@ -16,6 +16,8 @@ Takes = Literal["anything", "images", "noise"]
 
 OURS = "chpnet_gadgets"
 LONGEST_NAME = 255
+BYTE_ORDER_MARK = "\ufeff"
+"""What editors of Windows put before a text."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Configurations:
     """Finds out what a client asks for.
 
     Args:
-        aliases: Further names, each standing for one that is known, or a chain's file.
+        aliases: Further names, each standing for one that is known.
 
     Raises:
         ConfigurationError: An alias stands for something unknown.
@@ -101,7 +103,7 @@ class Configurations:
         }
 
     def named(self, name: str) -> Configuration:
-        """The configuration of a name, with or without `.xml`; a chain also by its path.
+        """The configuration of a name, with or without `.xml`.
 
         Raises:
             ConfigurationError: There is none; the near name is told.
@@ -146,7 +148,7 @@ class Configurations:
         Raises:
             ConfigurationError: It can't be understood.
         """
-        text = raw.rstrip(b"\0").decode("utf-8", "replace").strip()
+        text = raw.rstrip(b"\0").decode("utf-8", "replace").lstrip(BYTE_ORDER_MARK).strip()
         if text.startswith("{"):
             return self.of_json(text)
         if text and not text.startswith("<") and len(text) <= LONGEST_NAME and text.isprintable():
@@ -164,7 +166,7 @@ class Configurations:
             ConfigurationError: It is no JSON of this kind, or names an unknown configuration.
         """
         try:
-            found = json.loads(text)
+            found = json.loads(text.lstrip(BYTE_ORDER_MARK))
         except (ValueError, RecursionError) as error:
             raise ConfigurationError(
                 f"the JSON parameters can't be read ({error}), expected "
@@ -184,12 +186,15 @@ class Configurations:
 
     def _of_chain(self, raw: bytes, name: str) -> Configuration:
         """Properties of a `<configuration>`: its own, or those of our gadget in a whole chain."""
-        from chpnet_stream.mrd.wire.configuration import properties
+        from chpnet_stream.mrd.wire.configuration import NOTHING, properties
 
         found = properties(raw)  # also makes sure that it is XML without a document type
-        if found or b"<stream" not in raw:
+        raw = raw.rstrip(b"\0")
+        if found or NOTHING.fullmatch(raw):
             return Configuration(name, found, "properties")
-        root = ElementTree.fromstring(raw.rstrip(b"\0"))  # noqa: S314 - see above
+        root = ElementTree.fromstring(raw)  # noqa: S314 - see above
+        if not _is_chain(root):
+            return Configuration(name, {}, "properties")
         nodes = [node for node in root.iter("external") if _is_ours(node)]
         if not nodes:
             return Configuration(name, {}, "another chain", note=_CONVENTIONAL)
@@ -204,6 +209,11 @@ class Configurations:
         module = "" if execute is None else execute.get("name", "")
         takes: Takes = "images" if module == f"{OURS}.images" else "anything"
         return Configuration(name, mine, "our gadget in a chain", takes)
+
+
+def _is_chain(root: ElementTree.Element) -> bool:
+    """Whether it is a whole chain: with a stream, or one of Gadgetron's first version."""
+    return root.find("stream") is not None or root.tag.endswith("gadgetronStreamConfiguration")
 
 
 def _is_ours(node: ElementTree.Element) -> bool:

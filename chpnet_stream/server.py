@@ -90,6 +90,11 @@ class ScanServer(ABC):
         idle: float = IDLE_SECONDS,
         observers: Observers | None = None,
     ) -> None:
+        if not host:  # for sockets that is every address
+            raise ConfigurationError(
+                "found no address to listen on, expected one: 127.0.0.1 is for this machine only, "
+                "0.0.0.0 for all that reach it"
+            )
         self.defaults = dict(defaults or {})
         self.engines = engines or EnginePool()
         self.limits = limits or WireLimits.configured()
@@ -110,7 +115,7 @@ class ScanServer(ABC):
         self._wake.setblocking(False)
         self._waker.setblocking(False)
         try:
-            self._listener = socket.create_server((host, port), backlog=BACKLOG)
+            self._listener = _listener(host, port)
         except OSError as error:
             self._wake.close()
             self._waker.close()
@@ -232,6 +237,16 @@ class ScanServer(ABC):
             give_memory_back()
             self._threads.discard(threading.current_thread())
             self._free.release()
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    """A socket that listens; at `::` for both kinds of addresses, where the system can do that."""
+    if ":" not in host:
+        return socket.create_server((host, port), backlog=BACKLOG)
+    both = host == "::" and socket.has_dualstack_ipv6()
+    return socket.create_server(
+        (host, port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=both
+    )
 
 
 class _Ending:

@@ -6,6 +6,7 @@ from chpnet_stream.chain.installed import installed_chains
 from chpnet_stream.configurations import WELL_KNOWN, Configuration, Configurations
 from chpnet_stream.errors import ConfigurationError
 from chpnet_stream.options import ReconstructionOptions
+from chpnet_stream.streaming.mrd_scan import is_json
 
 KNOWN = Configurations()
 
@@ -51,6 +52,32 @@ def test_a_chain_of_others_is_told() -> None:
     found = KNOWN.of_message(chain)
     assert found.properties == {}
     assert "not by the gadgets of that chain" in found.note
+
+
+FIRST_VERSION = (
+    '<?xml version="1.0" encoding="UTF-8"?>\r\n'
+    '<gadgetronStreamConfiguration xmlns="http://gadgetron.sf.net/gadgetron">\r\n'
+    "<gadget><name>FFT</name><dll>gadgetron_mricore</dll><classname>FFTGadget</classname>"
+    "<property><name>a</name><value>1</value></property></gadget>\r\n"
+    "</gadgetronStreamConfiguration>\r\n"
+)
+
+
+def test_a_chain_of_gadgetrons_first_version_is_told_too() -> None:
+    """It was replaced by the server's own options without a word."""
+    found = KNOWN.of_message(FIRST_VERSION.encode())
+    assert found.properties == {}
+    assert "not by the gadgets of that chain" in found.note
+
+
+def test_texts_from_windows() -> None:
+    text = '\ufeff{"parameters": {\r\n"method": "rss"\r\n}}\r\n'
+    assert is_json(text)
+    assert KNOWN.of_json(text).properties == {"method": "rss"}
+    assert KNOWN.of_message(text.encode()).properties == {"method": "rss"}
+    xml = '\ufeff<configuration>\r\n<property name="method" value="rss"/>\r\n</configuration>\r\n'
+    assert KNOWN.of_message(xml.encode()).properties == {"method": "rss"}
+    assert KNOWN.of_message("\ufeffrss.xml\r\n".encode()).properties == {"method": "rss"}
 
 
 def test_a_chain_with_two_of_ours_says_nothing_clear() -> None:

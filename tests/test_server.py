@@ -56,6 +56,24 @@ def test_it_listens_on_the_loopback(server: GadgetServer) -> None:
         GadgetServer("acquisitions", port=server.address[1])
 
 
+def test_no_address_is_not_every_address() -> None:
+    """A variable of a script that is not set would open the server to the network."""
+    with pytest.raises(ConfigurationError, match="found no address to listen on"):
+        GadgetServer("acquisitions", host="", port=0)
+
+
+@pytest.mark.parametrize("host", ["::1", "::"])
+def test_it_listens_on_addresses_of_ipv6(small_scan: Path, host: str) -> None:
+    try:
+        socket.create_server((host, 0), family=socket.AF_INET6).close()
+    except OSError as error:
+        pytest.skip(f"no IPv6 here: {error}")
+    with running(GadgetServer("acquisitions", host=host, port=0)) as server:
+        port = server.address[1]
+        for address in ("::1", *(["127.0.0.1"] if host == "::" else [])):
+            assert len(send((address, port), conversation(small_scan, CG)).images) == 2
+
+
 def test_scans_one_after_another(server: GadgetServer, small_scan: Path) -> None:
     data = conversation(small_scan, CG)
     for _ in range(3):

@@ -13,11 +13,19 @@ INSIDE = Path("share", "gadgetron", "config")
 CHECKOUT = Path(__file__).parents[2] / "configs" / "gadgetron"
 """Where an editable installation has them."""
 
+SITE = Path(__file__).parents[2]
+"""The folder of packages that we are in."""
+
 
 def chain_folders() -> list[Path]:
-    """Folders with chains: of Gadgetron's home, of this environment, of the checkout."""
+    """Folders with chains: of Gadgetron's home, of this environment, of the checkout.
+
+    pip of a system's Python puts them elsewhere, into `/usr/local` or, with `--user`, `~/.local`.
+    """
     homes = [os.environ.get("GADGETRON_HOME"), sys.prefix]
-    folders = [Path(home) / INSIDE for home in homes if home]
+    if SITE.name in ("site-packages", "dist-packages"):
+        homes.append(str(SITE.parents[2]))
+    folders = dict.fromkeys(Path(home) / INSIDE for home in homes if home)
     return [folder for folder in (*folders, CHECKOUT) if folder.is_dir()]
 
 

@@ -98,26 +98,26 @@ def command(
     """
     from chpnet_stream.offline import OfflineJob, check_outputs, run_offline
     from chpnet_stream.options import ReconstructionOptions
+    from chpnet_stream.schema import text_of
 
     target = out or source.parent / f"{source.stem}_images.h5"
+    settings = {
+        "method": method,
+        "model": model,
+        "engine": engine,
+        "precision": precision,
+        "on_error": on_error,
+        "scale": scale,
+        "virtual_coils": virtual_coils,
+        "series": series,
+        "flip_rows": flip_rows,
+        "flip_columns": flip_columns,
+    }
     job = OfflineJob(
         source,
         target,
         group,
-        ReconstructionOptions.model_validate(
-            {
-                "method": method,
-                "model": model,
-                "engine": engine,
-                "precision": precision,
-                "on_error": on_error,
-                "scale": scale,
-                "virtual_coils": virtual_coils,
-                "series": series,
-                "flip_rows": flip_rows,
-                "flip_columns": flip_columns,
-            }
-        ),
+        ReconstructionOptions.from_properties({n: text_of(v) for n, v in settings.items()}),
         dtype,
         overwrite,
         png,

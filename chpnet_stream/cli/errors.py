@@ -105,10 +105,14 @@ class ErrorReporter:
     def _open_log_file(self) -> None:
         if self._log_file is not None:
             return
-        self._log_file = _log_folder(self.program) / time.strftime(
-            f"%Y%m%d-%H%M%S-{os.getpid()}.log"
-        )
-        log = logging.FileHandler(self._log_file, encoding="utf-8")
+        try:
+            path = _log_folder(self.program) / time.strftime(f"%Y%m%d-%H%M%S-{os.getpid()}.log")
+            log = logging.FileHandler(path, encoding="utf-8")
+        except OSError as error:  # a full disk, or one that may only be read
+            words = f"no log file can be written: {error.strerror or error}"
+            click.echo(f"{self.program}: warning: {words}", err=True)
+            return
+        self._log_file = path
         log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         for shown in self._loggers:
             shown.addHandler(log)

@@ -190,7 +190,8 @@ def start_server_log(*, as_json: bool = False) -> None:
 def run_server(server: ScanServer, what: str, serving: Serving, *, warm: bool = True) -> None:
     """Load the model, serve until a signal comes, and say so.
 
-    SIGTERM or Ctrl-C lets the running scans finish; a second one ends at once.
+    SIGTERM, Ctrl-C or the end of the terminal (SIGHUP) lets the running scans finish; a second
+    SIGTERM or Ctrl-C ends at once.
 
     Args:
         server: It listens already; peers that come early wait.
@@ -207,12 +208,16 @@ def run_server(server: ScanServer, what: str, serving: Serving, *, warm: bool = 
     logger = logging.getLogger("chpnet_stream")
     keep_memory_flat()
 
+    hangs_up = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN  # as nohup has it
+
     def stop(number: int, frame: FrameType | None) -> None:
         for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, signal.SIG_DFL)
+            signal.signal(each, _second_signal())
+        if hangs_up:  # both the system and the shell may say it
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
         server.stop()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hangs_up else [])):
         signal.signal(number, stop)
     signal.set_wakeup_fd(server.waker, warn_on_full_buffer=False)
     _warm(server, serving, warm)
@@ -229,6 +234,19 @@ def run_server(server: ScanServer, what: str, serving: Serving, *, warm: bool = 
     logger.info("stopped after %d scans, %d of them failed", server.scans, server.failed)
     if server.engines.is_loading():
         logger.info("waiting for an engine that is being loaded; a second signal ends at once")
+
+
+def _second_signal() -> Any:
+    """What ends the process at once.
+
+    The kernel does so by itself, but not to the first process of a container.
+    """
+    import os
+    import signal
+
+    if os.getpid() != 1:
+        return signal.SIG_DFL
+    return lambda number, frame: os._exit(128 + number)
 
 
 def _warm(server: ScanServer, serving: Serving, warm: bool) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import ismrmrd
 
 from chpnet_stream import __version__
-from chpnet_stream.configurations import Configuration, Configurations
+from chpnet_stream.configurations import BYTE_ORDER_MARK, Configuration, Configurations
 from chpnet_stream.errors import ChpnetError, ConfigurationError, EmptyScanError
 from chpnet_stream.idle_threads import work_alone
 from chpnet_stream.mrd import flags
@@ -69,7 +69,7 @@ def in_full(dependency: str, own: str) -> str:
 
 def is_json(text: str) -> bool:
     """Whether a TEXT may be parameters."""
-    return text.lstrip().startswith("{")
+    return text.lstrip(BYTE_ORDER_MARK).lstrip().startswith("{")
 
 
 class MrdScan(Scan):

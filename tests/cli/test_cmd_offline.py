@@ -256,6 +256,7 @@ def test_truncated_files(
         (["-o", "none/out.h5"], "no folder none to write out.h5 to; make it first"),
         (["--method", "chpnet", "--model", "chpnet-xt"], "found 'chpnet-xt'; "),
         (["--method", "chpnet", "--model", "none.json"], "expected a model card, found: none.json"),
+        (["--model", ""], "property model: found '', expected a text"),
         (["--method", "grappa"], "Invalid value for '--method': 'grappa' is not one of"),
         (["--series", "0"], "'--series': 0 is not in the range 1<=x<=65535"),
         (["--undersample", "4"], "40 of 64 lines, expected all of them.*--undersample"),

@@ -75,7 +75,8 @@ class Pool(EnginePool):
 def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a server does to its process is undone."""
     monkeypatch.setattr("chpnet_stream.memory.keep_memory_flat", lambda: None)
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    ours = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in ours}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -95,6 +95,24 @@ def test_unwritable_state_folder_falls_back(
     assert str(log) in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("debug", [False, True])
+def test_without_any_folder_for_logs_the_error_is_told_all_the_same(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    debug: bool,
+) -> None:
+    """A container whose disks may only be read: the user saw a traceback of the log."""
+    blocked = tmp_path / "a-file"
+    blocked.write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(blocked))
+    monkeypatch.setattr("tempfile.tempdir", str(blocked))
+    assert reporter(debug=debug).run(lambda: fail(ZeroDivisionError("by zero"))) == 1
+    *warnings, error = capsys.readouterr().err.splitlines()
+    assert all("warning: no log file can be written: Not a directory" in line for line in warnings)
+    assert error == "chpnet-stream: error: unexpected ZeroDivisionError: by zero"
+
+
 @pytest.mark.parametrize(("verbose", "lines"), [(False, 1), (True, 2)])
 def test_records_of_the_library_are_single_lines(
     verbose: bool, lines: int, capsys: pytest.CaptureFixture[str]

@@ -125,7 +125,6 @@ class Connection:
         connection = cls(SocketStream(sock), "gadgetron", limits)
         connection.config = bytes(raw.config)
         connection.header_xml = bytes(raw.header)
-        connection._header = ScanHeader.from_xml(connection.header_xml)
         return connection
 
     @property
