@@ -287,6 +287,18 @@ def test_phase_images_and_everything_else_go_on(engine: Engine) -> None:
     assert list(doing.take(other, 0.0)) == [other]
 
 
+def test_colours_and_maps_are_not_changed(engine: Engine) -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (3, 1, 24, 32)).astype(np.uint16)
+    coloured = ismrmrd.Image.from_array(colours, transpose=False, image_type=6)
+    mapped = image("float32")
+    mapped.meta = {"DataRole": ["Image", "Quantitative", "T1"]}
+    for source, word in ((coloured, "colour"), (mapped, "quantitative")):
+        before = source.data.copy()
+        (made,) = handler(engine).take(source, 0.0)
+        np.testing.assert_array_equal(made.data, before)
+        assert word in made.meta["ChpnetFallback"]
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 0, 16), (1, 1, 16, 0), (0, 1, 16, 16), (1, 0, 16, 16)])
 def test_images_without_pixels_go_on_and_say_so(
     engine: Engine, shape: tuple[int, int, int, int]

@@ -23,8 +23,11 @@ from chpnet_stream.mrd.wire.image_array import ImageArray
 from chpnet_stream.options import ReconstructionOptions
 from chpnet_stream.streaming.watch import ScanWatch
 
-PHASE = 2
-"""image_type of phase images: there is no magnitude to enhance."""
+PHASE, COLOUR = 2, 6
+"""image_type of what has no magnitude to enhance."""
+
+QUANTITATIVE = "Quantitative"
+"""DataRole of maps (of T1, velocity ...): by the standard, nobody changes their values."""
 
 EMPTY = "an image without pixels has nothing to enhance"
 
@@ -95,9 +98,9 @@ class ImageHandler:
 
     def _image(self, image: Any, deadline: float | None) -> Any:
         """An `ismrmrd.Image` of the same type with more pixels."""
-        if self.enhancer is None or image.image_type == PHASE or not image.data.size:
-            phase = "a phase image has no magnitude to enhance"
-            self._mark(image.meta, None, self.reason or (phase if image.data.size else EMPTY))
+        reason = self.reason or _kept_because(image)
+        if self.enhancer is None or reason:
+            self._mark(image.meta, None, reason)
             self.metrics.images += 1
             self.metrics.methods["passed on"] += 1
             return image
@@ -185,6 +188,18 @@ class ImageHandler:
             meta[name] = [*_listed(meta.get(name)), "chpnet-stream", step]
         for name in COMMENTS:
             meta[name] = [*_listed(meta.get(name)), f"chpnet-stream {step}: for research use"]
+
+
+def _kept_because(image: Any) -> str:
+    """Why an `ismrmrd.Image` goes on as it came; empty where it is to be enhanced."""
+    if not image.data.size:
+        return EMPTY
+    if image.image_type in (PHASE, COLOUR):
+        kind = "phase" if image.image_type == PHASE else "colour"
+        return f"a {kind} image has no magnitude to enhance"
+    if QUANTITATIVE in _listed(image.meta.get("DataRole")):
+        return "values of a quantitative image are not to be changed"
+    return ""
 
 
 def _planes(data: np.ndarray) -> np.ndarray:
