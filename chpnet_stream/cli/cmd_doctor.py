@@ -82,15 +82,17 @@ def command(
         model or DEFAULT_MODEL, matrix, not no_engines, timeout, ports or tuple(PORTS)
     )
 
+    shown = sys.stderr is not None and sys.stderr.isatty()
+
     def progress(section: str) -> None:
-        if sys.stderr.isatty():
+        if shown:
             click.echo(f"\r\x1b[Klooking at: {section} ...", err=True, nl=False)
 
     findings = [] if answers is None else [serving_finding(answers)]
     for finding in examination.findings(progress) if answers is None else ():
         findings.append(finding)
         progress(f"{finding.section}, {finding.name}")
-    if sys.stderr.isatty():
+    if shown:
         click.echo("\r\x1b[K", err=True, nl=False)
     failed = [f for f in findings if f.level == "fail"]
     if as_json:

@@ -41,4 +41,4 @@ def command(serving: Serving, kind: str, watching: Watching) -> None:
             observers=observers,
             **serving.settings(),
         )
-        run_server(server, kind, serving, warm=kind != "images")
+        run_server(server, kind, serving, images=kind == "images")

@@ -76,12 +76,14 @@ def command(
     from chpnet_stream.options import ReconstructionOptions
     from chpnet_stream.streaming.mrd_scan import MrdScan
 
-    for stream, what in ((sys.stdin, "a scan from a pipe or a file"), (sys.stdout, "one")):
-        if stream.isatty():
+    streams = {"stdin": "a scan from a pipe or a file", "stdout": "one"}
+    for name, what in streams.items():
+        stream = getattr(sys, name)
+        if stream is None or stream.isatty():
+            found = "closed" if stream is None else "a terminal"
             raise ConfigurationError(
-                f"{stream.name.strip('<>')} is a terminal, expected {what}: ismrmrd_hdf5_to_stream "
-                "-i IN.h5 --use-stdout | chpnet-stream pipe | ismrmrd_stream_to_hdf5 --use-stdin "
-                "-o OUT.h5"
+                f"{name} is {found}, expected {what}: ismrmrd_hdf5_to_stream -i IN.h5 --use-stdout "
+                "| chpnet-stream pipe | ismrmrd_stream_to_hdf5 --use-stdin -o OUT.h5"
             )
     asked = Configurations().named(config or "")
     defaults = {

@@ -175,7 +175,10 @@ def command(
                     _print(report, server, expected, None, as_json)
                     raise report.error
                 if scan.scan is not None:
-                    file.keep_waveforms(scan.scan)
+                    try:
+                        file.keep_waveforms(scan.scan)
+                    except InputError as error:  # the images are worth keeping without them
+                        report.error = report.error or error
                 if report.error is not None:
                     out = file.save_incomplete()
     _print(report, server, expected, out, as_json)

@@ -6,6 +6,7 @@ line in `VERBS`. The help text stands in that table: `chpnet-stream --help` impo
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -36,11 +37,24 @@ cli = make_group(
 )
 
 
+def keep_standard_files() -> None:
+    """Put the null device where standard input, output or error is closed.
+
+    Else a socket or a file gets its number, and what a library prints goes into a scan.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+
+
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line and leaves with its exit code.
 
     Args:
         args: Words after the program's name; by default those of this process.
     """
+    keep_standard_files()
     let_idle_threads_sleep()
     run_group(cli, PROGRAM, args)

@@ -12,6 +12,7 @@ from chpnet_stream.cli.bundle import bundled
 from chpnet_stream.schema import SETTINGS
 
 if TYPE_CHECKING:
+    from chpnet_stream.engines.engine import Engine
     from chpnet_stream.options import ReconstructionOptions
     from chpnet_stream.server import ScanServer
 
@@ -187,7 +188,7 @@ def start_server_log(*, as_json: bool = False) -> None:
     logger.setLevel(min(logger.level or logging.INFO, logging.INFO))
 
 
-def run_server(server: ScanServer, what: str, serving: Serving, *, warm: bool = True) -> None:
+def run_server(server: ScanServer, what: str, serving: Serving, *, images: bool = False) -> None:
     """Load the model, serve until a signal comes, and say so.
 
     SIGTERM, Ctrl-C or the end of the terminal (SIGHUP) lets the running scans finish; a second
@@ -197,7 +198,7 @@ def run_server(server: ScanServer, what: str, serving: Serving, *, warm: bool = 
         server: It listens already; peers that come early wait.
         what: What it serves, for the log.
         serving: How.
-        warm: Whether to load the model now.
+        images: The model that is loaded now is that of images, not that of raw data.
     """
     import logging
     import signal
@@ -220,7 +221,7 @@ def run_server(server: ScanServer, what: str, serving: Serving, *, warm: bool = 
     for number in (signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hangs_up else [])):
         signal.signal(number, stop)
     signal.set_wakeup_fd(server.waker, warn_on_full_buffer=False)
-    _warm(server, serving, warm)
+    _warm(server, serving, images=images)
     logger.info(
         "listening on %s port %d for %s, up to %d slices at a time",
         *server.address,
@@ -249,33 +250,60 @@ def _second_signal() -> Any:
     return lambda number, frame: os._exit(128 + number)
 
 
-def _warm(server: ScanServer, serving: Serving, warm: bool) -> None:
+def _warm(server: ScanServer, serving: Serving, *, images: bool) -> None:
     """Load torch and the model, and run it once.
 
     Raises:
         ChpnetError: There is no such model; with on_error=error also what else goes wrong.
     """
+    import logging
     from functools import partial
 
     import torch
 
+    from chpnet_stream.errors import ModelError
     from chpnet_stream.loading import load_or_explain
     from chpnet_stream.network.weights import find_model
     from chpnet_stream.passing_thread import PassingThread
     from chpnet_stream.session import warm_up
+    from chpnet_stream.streaming.scan import model_for_images
 
     if serving.threads is not None:
         torch.set_num_threads(serving.threads)
     options = serving.options()
-    if not warm or options.method != "chpnet":
+    if not images and options.method != "chpnet":
         return
     find_model(options.model)  # an unknown name is an error; what is damaged is none
+    name, kind = options.model, "a conventional one"
+    if images:
+        kind = "passed on as it came"
+        try:
+            name = model_for_images(options)
+        except ModelError as error:
+            if options.on_error == "error":
+                raise
+            logging.getLogger("chpnet_stream").warning("every image will be %s: %s", kind, error)
+            return
     engine, _ = load_or_explain(
-        lambda: server.engines.get(options.model, options.engine, options.precision),
+        lambda: server.engines.get(name, options.engine, options.precision),
         options.on_error,
-        "until a scan can load it, every image will be a conventional one",
+        f"until a scan can load it, every image will be {kind}",
     )
-    if engine is not None and engine.card.student.task == "kspace":
-        # The main thread's loops would keep their threads as long as the server lives.
-        beside = PassingThread("warm-up")
+    if engine is None:
+        return
+    # The main thread's loops would keep their threads as long as the server lives.
+    beside = PassingThread("warm-up")
+    if images:
+        beside.submit(partial(_enhance_something, engine)).result()
+    elif engine.card.student.task == "kspace":
         beside.submit(partial(warm_up, engine, WARM_MATRIX, WARM_MATRIX)).result()
+
+
+def _enhance_something(engine: Engine) -> None:
+    """A dry run: the first image would take some seconds longer."""
+    import numpy as np
+
+    from chpnet_stream.enhancement import Enhancer
+
+    bump = np.hanning(WARM_MATRIX // 2).astype(np.float32)
+    Enhancer(engine)(np.outer(bump, bump))

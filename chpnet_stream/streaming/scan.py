@@ -221,21 +221,8 @@ class Scan:
             ModelError: There is none, or it can't be loaded; with on_error=error what that raises.
         """
         from chpnet_stream.enhancement import Enhancer
-        from chpnet_stream.network.weights import find_model, installed_models
 
-        name = options.model
-        card = find_model(name).card
-        if card.student.task != "superres":
-            installed = [find_model(m).card for m in installed_models()]
-            fit = [c.name for c in installed if c.student.task == "superres"]
-            default = ReconstructionOptions.model_fields["model"].default
-            if name != default or not fit:
-                raise ModelError(
-                    f"model {Path(name).stem} is for the task '{card.student.task}', expected one "
-                    "for 'superres' to enhance images; name one by the property model (see "
-                    "`chpnet-stream models`)"
-                )
-            name = fit[0]
+        name = model_for_images(options)
         engine, missing = load_or_explain(
             lambda: self.engines.get(name, options.engine, options.precision),
             options.on_error,
@@ -273,3 +260,27 @@ class Scan:
         if self.metrics.marked:
             words.append(f"{self.metrics.marked} to check the data of (ChpnetDataMark)")
         return "; ".join(words)
+
+
+def model_for_images(options: ReconstructionOptions) -> str:
+    """The options' model, or where they name none the one that is installed for the task.
+
+    Raises:
+        ModelError: There is none, or it is for another task.
+    """
+    from chpnet_stream.network.weights import find_model, installed_models
+
+    name = options.model
+    card = find_model(name).card
+    if card.student.task == "superres":
+        return name
+    installed = [find_model(m).card for m in installed_models()]
+    fit = [c.name for c in installed if c.student.task == "superres"]
+    default = ReconstructionOptions.model_fields["model"].default
+    if name != default or not fit:
+        raise ModelError(
+            f"model {Path(name).stem} is for the task '{card.student.task}', expected one for "
+            "'superres' to enhance images; name one by the property model (see `chpnet-stream "
+            "models`)"
+        )
+    return fit[0]

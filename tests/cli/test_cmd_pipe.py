@@ -85,3 +85,15 @@ def test_pipe_refuses(words: list[str], data: bytes, fault: str) -> None:
     done = chpnet("pipe", *words, input=data, text=False)
     assert done.returncode in (1, 2)
     assert fault in done.stderr.decode()
+
+
+@pytest.mark.parametrize(("closed", "name"), [("<&-", "stdin"), (">&-", "stdout")])
+def test_a_pipe_that_is_no_pipe(closed: str, name: str) -> None:
+    """It was a traceback of Python's."""
+    words = ["sh", "-c", f'exec "$@" {closed}', "sh", *PROGRAM, "pipe"]
+    done = subprocess.run(
+        words, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=ENVIRONMENT, timeout=60
+    )
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert f"error: {name} is closed, expected" in line

@@ -9,6 +9,8 @@ import ismrmrd
 import numpy as np
 import pytest
 
+from chpnet_stream.cli.main import main
+from chpnet_stream.errors import TruncatedFileError
 from chpnet_stream.mrd.files import ScanFile
 from tests.programs import Running, chpnet, images_in, running, same_pixels
 
@@ -76,6 +78,31 @@ def test_what_came_of_an_incomplete_scan_is_kept(
     kept = tmp_path / "out_incomplete.h5"
     assert json.loads(done.stdout)["file"] == str(kept)
     assert len(images_in(kept)) == 6
+
+
+def test_waveforms_that_can_not_be_copied_cost_no_images(
+    tmp_path: Path, scan: Path, server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(self: ScanFile, group: Any) -> int:
+        raise TruncatedFileError("can't read the waveforms")
+
+    monkeypatch.setattr(ScanFile, "copy_waveforms", damaged)
+    out = tmp_path / "out.h5"
+    with pytest.raises(SystemExit) as stop:
+        main(["send", str(scan), "--port", str(server.port), "-o", str(out)])
+    assert stop.value.code == 2
+    assert len(images_in(tmp_path / "out_incomplete.h5")) == 6
+
+
+def test_all_series_of_a_file_of_images(tmp_path: Path, scan: Path, server: Running) -> None:
+    two = tmp_path / "two.h5"
+    words = ["--property", "method=chpnet", "--property", "send_baseline=true"]
+    assert chpnet("send", scan, "--port", server.port, "-o", two, *words).returncode == 0
+    out = tmp_path / "out.h5"
+    done = chpnet("send", two, "--images", "--port", server.port, "-o", out, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["by_series"] == {"series 1": 6, "series 2": 6}
+    assert len(images_in(out)) == 6
 
 
 def test_words_that_make_no_sense(tmp_path: Path, scan: Path) -> None:

@@ -11,9 +11,12 @@ import pytest
 
 from chpnet_stream.cli.serving import WARM_MATRIX, Serving, run_server
 from chpnet_stream.engines.engine import Engine
+from chpnet_stream.enhancement import Enhancer
+from chpnet_stream.errors import ModelError
 from chpnet_stream.mrd.files import ScanFile
 from chpnet_stream.mrd.wire.messages import Close, Header
 from chpnet_stream.mrd_server import MrdServer
+from chpnet_stream.server import GadgetServer
 from chpnet_stream.streaming.engine_pool import EnginePool
 from tests.gadgets.peers import exchange, raw
 from tests.network.models import tiny_config, untrained, write_model
@@ -106,3 +109,36 @@ def test_the_dry_run_leaves_no_thread(
     thread.join(60)
     assert not thread.is_alive()
     assert ("an engine that is being loaded" in caplog.text) == loads
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_server_for_images_has_its_model_before_they_come(tmp_path: Path) -> None:
+    """The first scan waited for it, whatever the help says."""
+    card = write_model(tmp_path, untrained(tiny_config(task="superres")))
+    server = GadgetServer("images", port=0)
+    server.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        runs = []
+        patch.setattr(Enhancer, "__call__", lambda self, image: runs.append(image.shape))
+        run_server(server, "images", Serving(port=0, model=str(card)), images=True)
+    assert runs == [(WARM_MATRIX // 2,) * 2]
+    assert [key[0] for key in server.engines._kept] == [str(card)]
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("on_error", ["fallback", "error"])
+def test_a_server_for_images_without_a_model_for_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, on_error: str
+) -> None:
+    card = write_model(tmp_path, untrained(tiny_config()))
+    server = GadgetServer("images", port=0)
+    server.stop()
+    serving = Serving(port=0, model=str(card), properties=(f"on_error={on_error}",))
+    if on_error == "error":
+        with pytest.raises(ModelError, match="is for the task 'kspace'"):
+            run_server(server, "images", serving, images=True)
+        server.serve()  # lets go of its sockets
+        return
+    with caplog.at_level("WARNING", logger="chpnet_stream"):
+        run_server(server, "images", serving, images=True)
+    assert "every image will be passed on as it came: model" in caplog.text

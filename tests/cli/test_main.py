@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import tempfile
 
 import click
 import pytest
@@ -53,6 +54,31 @@ def test_a_verb_imports_no_other_verb() -> None:
 
 def test_version() -> None:
     assert run("--version").stdout.strip() == f"chpnet-stream, version {__version__}"
+
+
+def test_nothing_takes_the_place_of_a_standard_file_that_is_closed() -> None:
+    """A socket could have had it: what a library prints would have gone into a scan."""
+    code = (
+        "import os, sys\n"
+        "from chpnet_stream.cli.main import main\n"
+        "try:\n"
+        "    main(['--version'])\n"
+        "finally:\n"
+        "    found = [os.readlink(f'/proc/self/fd/{n}') for n in range(3)]\n"
+        "    open(sys.argv[1], 'w').write(' '.join(found))\n"
+    )
+    with tempfile.NamedTemporaryFile("r") as told:
+        words = [sys.executable, "-c", code, told.name]
+        subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *words], timeout=60)
+        assert told.read() == "/dev/null /dev/null /dev/null"
+
+
+def test_doctor_needs_no_standard_error() -> None:
+    words = [sys.executable, "-m", "chpnet_stream", "doctor", "--answers", "1", "--json"]
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" 2>&-', "sh", *words], stdout=subprocess.PIPE, text=True, timeout=60
+    )
+    assert '"ok":false' in done.stdout
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))
