@@ -49,6 +49,7 @@ class ReconstructionOptions(BaseModel):
     dtype: Literal["float32", "uint16"] = _as_described("dtype")
     scale: int = _as_described("scale")
     virtual_coils: int = _as_described("virtual_coils")
+    image_matrix: Literal["recon", "encoded"] = _as_described("image_matrix")
     flip_rows: bool = _as_described("flip_rows")
     flip_columns: bool = _as_described("flip_columns")
 

@@ -37,6 +37,7 @@ from chpnet_stream.physics.narrow_gradient import NarrowGradient
 from chpnet_stream.physics.narrow_sense import NarrowSense
 from chpnet_stream.physics.operators import ColumnSense
 from chpnet_stream.quality import Noise, Quality, check, residual
+from chpnet_stream.recon_pixels import on_recon_pixels
 from chpnet_stream.scan.noise import NoiseScan
 from chpnet_stream.scan.slices import GrowingSlice, Slice
 from chpnet_stream.symmetry import symmetrize
@@ -113,6 +114,8 @@ class SliceReconstructor:
         device: Where to compute; by default the engine's device, else the CPU.
         virtual_coils: Most virtual coils after compression.
         complex_images: Give complex images where the method has a phase; else magnitudes.
+        interpolated: Give images of the pixels of reconSpace where these are finer than the
+            encoded ones.
 
     Raises:
         ValueError: If the method is unknown, or `chpnet` without an engine.
@@ -127,6 +130,7 @@ class SliceReconstructor:
         device: torch.device | None = None,
         virtual_coils: int = 8,
         complex_images: bool = False,
+        interpolated: bool = False,
     ) -> None:
         if method not in METHODS:
             raise ValueError(f"expected a method of {', '.join(METHODS)}, found '{method}'")
@@ -137,6 +141,7 @@ class SliceReconstructor:
         self.device = device or (engine.device if engine else torch.device("cpu"))
         self.calibration = CoilCalibration(noise, self.device, virtual_coils)
         self.complex_images = complex_images
+        self.interpolated = interpolated
         self._ahead = Ahead(self.calibration, self.device)
         self._anticipates = True
         self.judged: Callable[[Quality], None] | None = None
@@ -235,6 +240,7 @@ class SliceReconstructor:
                 device=torch.device("cpu"),
                 virtual_coils=self.calibration.virtual_coils,
                 complex_images=self.complex_images,
+                interpolated=self.interpolated,
             )
             self._by_cpu.calibration.whiten_as(self.calibration)
         self._by_cpu.inspected = self.inspected
@@ -333,7 +339,7 @@ class SliceReconstructor:
         coils = job.data.kspace.shape[0]
         found: float | None = None
         if name == "rss":
-            pixels = self._root_sum_of_squares(job)
+            image = self._root_sum_of_squares(job)
         else:
             if job.work is None:
                 job.work = self._prepare(job)
@@ -354,9 +360,15 @@ class SliceReconstructor:
             # Along the lines the network was trained to do it.
             image, filled = symmetrize(job.data, image, rows=name != "chpnet")
             notes += filled
-            pixels = (image if self.complex_images else image.abs()).cpu()
+        encoding = job.data.encoding
+        finer = self.interpolated and encoding.has_finer_recon
+        if finer:
+            image = on_recon_pixels(image, encoding)
+            notes.append("interpolated")
+        pixels = (image if self.complex_images else image.abs()).cpu().numpy()
         kind = np.complex64 if self.complex_images else np.float32
-        made = np.ascontiguousarray(crop_to_recon(pixels.numpy(), job.data.encoding), dtype=kind)
+        cut = pixels if finer else crop_to_recon(pixels, encoding)
+        made = np.ascontiguousarray(cut, dtype=kind)
         job.clock.lap("output")
         if not np.isfinite(made).all():
             raise _Unfit("not finite", f"NaN or infinite pixels by {name}")

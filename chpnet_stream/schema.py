@@ -183,6 +183,15 @@ SETTINGS = {
             gadgets=KSPACE,
         ),
         Setting(
+            "image_matrix",
+            "recon",
+            "Pixels of the images. recon: those of reconSpace, which the protocol asks for; where "
+            "they are finer than the encoded ones (phase resolution below 100 %, interpolation), "
+            "images are interpolated by zero-filling. encoded: those that were measured.",
+            choices=("recon", "encoded"),
+            gadgets=KSPACE,
+        ),
+        Setting(
             "flip_rows",
             False,
             "Reverse the order of image rows (y).",

@@ -28,7 +28,7 @@ from chpnet_stream.loading import load_or_explain
 from chpnet_stream.methods import LATE, Reconstruction
 from chpnet_stream.metrics import SessionMetrics
 from chpnet_stream.mrd import flags
-from chpnet_stream.mrd.header import Encoding, ScanHeader
+from chpnet_stream.mrd.header import OTHER_MATRIX, Encoding, ScanHeader
 from chpnet_stream.mrd.images import ImageCounters, ImageOrientation, image_from_slice
 from chpnet_stream.mrd.pixels import PixelScale
 from chpnet_stream.network.normal import ColumnNormal, NarrowNormal, to_channels, to_complex
@@ -131,6 +131,7 @@ class Session:
             device=engine.device if engine else default_device(),
             virtual_coils=self.options.virtual_coils,
             complex_images=self.options.image_type == "complex",
+            interpolated=self.options.image_matrix == "recon",
         )
         self.reconstructor.apart = live
         awake = live and self.options.wake_ms > 0 and self.reconstructor.device.type == "cpu"
@@ -143,7 +144,7 @@ class Session:
         self._number = 0
         self._not_asked = missing
         encoding = next(e for e in header.encodings if not e.problems())
-        _tell_of_matrix(encoding)
+        _tell_of_matrix(encoding, self.reconstructor.interpolated)
         if engine is not None:
             self._warm_up(engine, encoding)
 
@@ -430,16 +431,19 @@ class Session:
         }
 
 
-def _tell_of_matrix(encoding: Encoding) -> None:
+def _tell_of_matrix(encoding: Encoding, interpolated: bool) -> None:
     """Warn where whoever goes by the header takes images to have other pixels than they have."""
-    made, wanted = encoding.image_matrix[:2], encoding.recon.matrix[:2]
+    cropped = encoding.cropped(0), encoding.cropped(1)
+    made = encoding.image_matrix[:2] if interpolated else cropped
+    wanted = encoding.recon.matrix[:2]
     if made != wanted:
         logger.warning(
-            "images have %d x %d pixels, reconSpace says %d x %d, and nothing is interpolated: "
-            "take the pixel size from the image (field_of_view, matrix_size); what converters take "
-            "from the header, as Gadgetron's for DICOM do, is wrong",
+            "images have %d x %d pixels, reconSpace says %d x %d, and %s: take the pixel size from "
+            "the image (field_of_view, matrix_size); what converters take from the header, as "
+            "Gadgetron's for DICOM do, is wrong",
             *made,
             *wanted,
+            OTHER_MATRIX if interpolated else "image_matrix=encoded was asked for",
         )
 
 

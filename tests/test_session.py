@@ -282,17 +282,25 @@ def test_sessions_share_an_engine(tmp_path: Path, small_scan: Path) -> None:
         np.testing.assert_array_equal(a.result.image, b.result.image)
 
 
-@pytest.mark.parametrize(("columns", "told"), [(32, False), (64, True)])
+@pytest.mark.parametrize(
+    ("columns", "matrix", "told"),
+    [
+        (32, "recon", None),
+        (64, "recon", None),
+        (64, "encoded", "says 64 x 16, and image_matrix=encoded was asked for"),
+        (160, "recon", "says 160 x 16, and nothing is padded"),
+    ],
+)
 def test_a_matrix_that_the_header_promises_alone_is_warned_of(
-    columns: int, told: bool, caplog: pytest.LogCaptureFixture
+    columns: int, matrix: str, told: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Gadgetron's DICOM gadgets divide the header's field of view by it."""
     before, space = header_xml().split("<reconSpace>")
     space = space.replace("<x>32</x>", f"<x>{columns}</x>", 1)
     header = ScanHeader.from_xml(f"{before}<reconSpace>{space}")
-    Session(header, ReconstructionOptions(method="rss"))
-    expected = "images have 32 x 16 pixels, reconSpace says 64 x 16, and nothing is interpolated"
-    assert [m[: len(expected)] for m in caplog.messages] == [expected] * told
+    Session(header, ReconstructionOptions(method="rss", image_matrix=matrix))
+    expected = f"images have 32 x 16 pixels, reconSpace {told}"
+    assert [m[: len(expected)] for m in caplog.messages] == [expected] * (told is not None)
 
 
 def slab(*, elliptical: bool, noise_scan: bool, seed: int = 0) -> Scan:

@@ -113,10 +113,12 @@ def _rows(summary: ScanSummary, more: dict[str, Any]) -> dict[str, Any]:
 
 def _other_matrix(summary: ScanSummary) -> dict[str, Any]:
     """What the header asks for, where images have other pixels."""
+    from chpnet_stream.mrd.header import OTHER_MATRIX
+
     if summary.image_matrix == summary.recon_matrix:
         return {}
     wanted = " x ".join(map(str, summary.recon_matrix))
-    return {"reconSpace (x y z)": f"{wanted}; nothing is interpolated to it"}
+    return {"reconSpace (x y z)": f"{wanted}; {OTHER_MATRIX}"}
 
 
 def _waveforms(summary: ScanSummary, more: dict[str, Any]) -> str:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 @setting_option("scale")
 @setting_option("series")
 @setting_option("virtual_coils")
+@setting_option("image_matrix")
 @setting_option("flip_rows")
 @setting_option("flip_columns")
 @click.option(
@@ -81,6 +82,7 @@ def command(
     scale: int,
     series: int,
     virtual_coils: int,
+    image_matrix: str,
     flip_rows: bool,
     flip_columns: bool,
     png: Path | None,
@@ -110,6 +112,7 @@ def command(
         "scale": scale,
         "virtual_coils": virtual_coils,
         "series": series,
+        "image_matrix": image_matrix,
         "flip_rows": flip_rows,
         "flip_columns": flip_columns,
     }

@@ -21,6 +21,14 @@ DEFAULT_NOISE_BANDWIDTH = 0.793
 LARGEST_MATRIX = 2**27
 """Samples of one coil that a scan may have in an encoding (512 x 512 x 512)."""
 
+MOST_ENLARGED = 4
+"""Pixels of reconSpace that one encoded pixel may become along an axis."""
+
+OTHER_MATRIX = (
+    f"nothing is padded, made coarser, finer than by {MOST_ENLARGED}, or put between partitions"
+)
+"""Why images may have other pixels than reconSpace says."""
+
 COUNTERS = ("average", "slice", "contrast", "phase", "repetition", "set", "segment")
 
 
@@ -81,10 +89,41 @@ class Encoding:
             return n
         return max(1, min(n, round(n * wanted / fov)))
 
+    def enlarged(self, axis: int) -> tuple[int, float]:
+        """Pixels of an axis (0 x, 1 y) of images interpolated to those of reconSpace.
+
+        Where reconSpace shows more than was encoded, its pixel size is taken and nothing is
+        padded. Images never get coarser; nor finer than by `MOST_ENLARGED`, which is no header of
+        a scanner.
+
+        Returns:
+            Their number, and their size in encoded pixels; `cropped(axis)` and 1 where there is
+            nothing to be gained.
+        """
+        n, wanted = self.encoded.matrix[axis], self.recon.matrix[axis]
+        fov, shown = self.encoded.field_of_view_mm[axis], self.recon.field_of_view_mm[axis]
+        cropped = self.cropped(axis)
+        if min(fov, shown) <= 0 or min(n, wanted) < 1:
+            return cropped, 1.0
+        step = (shown / wanted) / (fov / n)
+        size = wanted if shown <= fov else round(n / step)
+        if size <= cropped or step * MOST_ENLARGED < 1 - 1e-6:
+            return cropped, 1.0
+        return size, step
+
     @property
     def image_matrix(self) -> tuple[int, int, int]:
-        """Pixels `(x, y, z)` of an image and its partitions; that of reconSpace may be another."""
-        return self.cropped(0), self.cropped(1), self.cropped(2)
+        """Pixels `(x, y, z)` of an interpolated image and its partitions.
+
+        That of reconSpace may be another: nothing is padded, made coarser than it was encoded, or
+        finer than by `MOST_ENLARGED`.
+        """
+        return self.enlarged(0)[0], self.enlarged(1)[0], self.cropped(2)
+
+    @property
+    def has_finer_recon(self) -> bool:
+        """Whether images interpolated to reconSpace have other pixels than the encoded ones."""
+        return any(self.enlarged(axis)[1] < 1 for axis in (0, 1))
 
     def first_row(self, step: int) -> int:
         """Row in the encoded matrix (of n) where line 0 of kspace_encoding_step_1 or _2 belongs.

@@ -15,6 +15,9 @@ from chpnet_stream.mrd.header import Encoding, ScanHeader
 IMAGE_TYPES = {"magnitude": 1, "phase": 2, "real": 3, "imag": 4, "complex": 5}
 """Numbers of image_type in the standard."""
 
+IMAGE_AXES = ((-1, 0), (-2, 1))
+"""Axes of an image `... y x`, and of the matrices in the header (0 x, 1 y)."""
+
 NARROWEST_WINDOW = 16
 """A display window below this can't be told in whole numbers, and is left out of the meta."""
 
@@ -59,9 +62,9 @@ def crop_to_recon(image: np.ndarray, encoding: Encoding) -> np.ndarray:
     """Cut an image, `... y x`, from the encoded to the reconstructed field of view, centred.
 
     Pixel n // 2 of the encoded axis becomes pixel m // 2. The pixel size stays; axes that were cut
-    already (oversampling removal) are left alone. No interpolation to another matrix size.
+    already (oversampling removal) are left alone.
     """
-    for axis, matrix_axis in ((-1, 0), (-2, 1)):
+    for axis, matrix_axis in IMAGE_AXES:
         size = min(encoding.cropped(matrix_axis), image.shape[axis])
         start = image.shape[axis] // 2 - size // 2
         window = [slice(None)] * image.ndim
@@ -199,8 +202,8 @@ def _field_of_view(
     """Field of view (x, y, z) in mm of one image, and the number of partitions it is one of.
 
     That of reconSpace; where an image is wider than that (not cropped), or reconSpace larger than
-    what was encoded (no image is made larger here), its pixels times their size. A partition has
-    the slab's thickness divided by their number.
+    what was encoded (nothing is padded here), its pixels times their size. A partition has the
+    slab's thickness divided by their number.
     """
     view = list(encoding.recon.field_of_view_mm)
     partitions = encoding.cropped(2)
@@ -210,7 +213,10 @@ def _field_of_view(
         pixel = encoded / encoding.encoded.matrix[axis]
         whole = size == encoding.cropped(axis)
         larger = 0 < encoded < view[axis] - pixel / 2
-        if (whole and larger) or (not whole and size != encoding.recon.matrix[axis]):
+        finer, step = encoding.enlarged(axis)
+        if step < 1 and size == finer:
+            view[axis] = size * pixel * step
+        elif (whole and larger) or (not whole and size != encoding.recon.matrix[axis]):
             view[axis] = size * pixel
     return (view[0], view[1], view[2] / partitions), partitions
 

@@ -147,15 +147,15 @@ def test_scanner_file(shared_data, capsys):
     assert "SIEMENS Skyra" in found
 
 
-def test_a_matrix_that_nothing_is_interpolated_to_is_told(small_scan, tmp_path, capsys):
-    """reconSpace of twice the columns, as scanners with interpolation have it."""
+def test_a_matrix_that_is_not_made_is_told(small_scan, tmp_path, capsys):
+    """reconSpace of five times the columns."""
     path = tmp_path / "scan.h5"
     shutil.copy(small_scan, path)
     with h5py.File(path, "r+") as file:
         before, space = file["dataset/xml"][0].decode().split("<reconSpace>")
-        space = space.replace("<x>64</x>", "<x>128</x>", 1)
+        space = space.replace("<x>64</x>", "<x>320</x>", 1)
         file["dataset/xml"][0] = f"{before}<reconSpace>{space}"
     assert run(str(path)) == 0
     table = capsys.readouterr().out
     assert "64 x 64 x 1" in table
-    assert "128 x 64 x 1; nothing is interpolated to it" in table
+    assert "320 x 64 x 1; nothing is padded, made coarser" in table

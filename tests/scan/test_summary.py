@@ -55,14 +55,15 @@ def with_recon_lines(scan, lines):
     return scan
 
 
-def test_images_have_the_pixels_that_were_encoded(tmp_path):
-    scan = with_recon_lines(Scan.of(), 24)
+@pytest.mark.parametrize(("asked", "made"), [(24, 24), (16, 16), (8, 16), (65, 16)])
+def test_images_have_the_pixels_that_are_told(tmp_path, asked, made):
+    scan = with_recon_lines(Scan.of(), asked)
     scan.lines(range(16))
     found = summary_of(scan, tmp_path / "scan.h5")
-    assert found.recon_matrix == (32, 24, 1)
-    assert found.image_matrix == (32, 16, 1)
+    assert found.recon_matrix == (32, asked, 1)
+    assert found.image_matrix == (32, made, 1)
     (image,) = Session(scan.header, ReconstructionOptions(method="rss")).images(scan.made)
-    assert image.result.image.shape == (16, 32)
+    assert image.result.image.shape == (made, 32)
 
 
 def test_partial_fourier_and_asymmetric_echo(tmp_path):
