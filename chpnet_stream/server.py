@@ -45,6 +45,9 @@ WAITING_SECONDS = 10.0
 
 TICK_SECONDS = 0.2
 
+LOOK_SECONDS = 1.0
+"""Who goes within this time and has said nothing only looked whether somebody listens."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -214,9 +217,13 @@ class ScanServer(ABC):
 
     def _scan(self, sock: socket.socket, name: str) -> None:
         """One scan; whatever happens, the server goes on."""
-        connection = Connection(SocketStream(sock, self.idle), self.peer, self.limits)
+        stream = SocketStream(sock, self.idle)
+        connection = Connection(stream, self.peer, self.limits)
         scan: Scan | None = None
         try:
+            if stream.says_something(LOOK_SECONDS) is False:
+                logger.debug("%s: only looked whether somebody listens", name)
+                return
             scan = self.scan_of(connection, name)
             scan.inbox_bytes = self._inbox_bytes
             self._open[name] = scan
@@ -233,7 +240,7 @@ class ScanServer(ABC):
         finally:
             self._open.pop(name, None)
             connection.hang_up()
-            del connection, scan
+            del stream, connection, scan
             give_memory_back()
             self._threads.discard(threading.current_thread())
             self._free.release()

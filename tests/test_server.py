@@ -4,11 +4,13 @@ import ctypes
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import ismrmrd
@@ -17,10 +19,12 @@ import pytest
 
 from chpnet_stream.errors import ConfigurationError
 from chpnet_stream.mrd.wire.messages import Close
+from chpnet_stream.mrd_server import MrdServer
 from chpnet_stream.server import GadgetServer
 from chpnet_stream.streaming.engine_pool import EnginePool
+from chpnet_stream.streaming.observer import Observers
 from tests.gadgets.peers import Answer, configuration, conversation, exchange, greeting, raw
-from tests.helpers import running
+from tests.helpers import running, wait_for
 from tests.hostile.servers import ServerProcess
 from tests.network.models import tiny_config, untrained, write_model
 from tests.scan.building import header_xml
@@ -161,6 +165,29 @@ def test_peers_that_say_nothing_are_sent_away(small_scan: Path) -> None:
         server.stop()
         thread.join()
     assert server.failed == 1
+
+
+@pytest.mark.parametrize("reset", [False, True])
+@pytest.mark.parametrize("door", ["gadget", "serve"])
+def test_who_only_looks_whether_somebody_listens_is_no_scan(
+    caplog: pytest.LogCaptureFixture, door: str, reset: bool
+) -> None:
+    """Monitors of a site do it all day: they pushed the scans out of the live view."""
+    seen: list[Any] = []
+    observers = Observers([SimpleNamespace(observe=seen.append)])
+    settings: dict[str, Any] = {"port": 0, "observers": observers}
+    made = GadgetServer("images", **settings) if door == "gadget" else MrdServer(**settings)
+    with caplog.at_level("INFO", logger="chpnet_stream"), running(made):
+        for _ in range(3):
+            sock = socket.create_connection(made.address)
+            if reset:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.close()
+        assert wait_for(lambda: made.scans == 3)
+    observers.close()
+    assert made.failed == 0
+    assert seen == []
+    assert caplog.messages == []
 
 
 def test_running_scans_finish_when_it_stops(small_scan: Path) -> None:

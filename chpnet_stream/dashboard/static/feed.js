@@ -90,7 +90,9 @@ class Index {
 
   add(picture) {
     const { contrast, set, slice } = picture;
-    this.places.set(place(picture.beside, contrast, set, frameKey(picture), slice), picture);
+    const key = place(picture.beside, contrast, set, frameKey(picture), slice);
+    if (!this.places.has(key)) this.count(picture, 1);
+    this.places.set(key, picture);
     this.newest.set(place(picture.beside, contrast, set, "newest", slice), picture);
     this.values.contrast.add(contrast);
     this.values.set.add(set);
@@ -98,12 +100,19 @@ class Index {
     this.window ??= picture.window;  // of the first image: one for the whole scan
     if (picture.beside) this.beside = true;
     else if (!this.last || picture.number >= this.last.number) this.last = picture;
-    if (!this.frames.has(frameKey(picture))) this.frames.set(frameKey(picture), [picture.repetition, picture.phase]);
+  }
+
+  // Frames are there as long as one of their pictures is: a long scan has more than are kept.
+  count(picture, by) {
+    const frame = this.frames.get(frameKey(picture)) ?? [picture.repetition, picture.phase, 0];
+    frame[2] += by;
+    if (frame[2] > 0) this.frames.set(frameKey(picture), frame);
+    else this.frames.delete(frameKey(picture));
   }
 
   remove(picture) {
     const key = place(picture.beside, picture.contrast, picture.set, frameKey(picture), picture.slice);
-    if (this.places.get(key)?.number === picture.number) this.places.delete(key);
+    if (this.places.get(key)?.number === picture.number && this.places.delete(key)) this.count(picture, -1);
     const newest = place(picture.beside, picture.contrast, picture.set, "newest", picture.slice);
     if (this.newest.get(newest)?.number === picture.number) this.newest.delete(newest);
   }

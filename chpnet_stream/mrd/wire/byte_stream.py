@@ -99,6 +99,16 @@ class SocketStream:
         except OSError as error:
             raise PeerGoneError(f"the connection broke while writing: {error.strerror}") from error
 
+    def says_something(self, seconds: float) -> bool | None:
+        """Whether the peer sends something; None where it is there, and silent for so long.
+
+        Args:
+            seconds: How long to wait for it.
+        """
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        return not self.is_dead() if poll.poll(1e3 * seconds) else None
+
     def is_dead(self) -> bool:
         """See `ByteStream.is_dead`; a peer that closed only its sending side counts as dead."""
         try:
