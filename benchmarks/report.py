@@ -8,7 +8,7 @@ from pathlib import Path
 
 from chpnet_stream.benchmark.machine import bart_version
 from chpnet_stream.benchmark.tables import markdown_table
-from chpnet_stream.engines.processor import cores, processor
+from chpnet_stream.engines.processor import cores, described
 from chpnet_stream.whole_file import write_whole
 
 __all__ = ["CHECKOUT", "TABLES", "machine", "markdown_table", "write"]
@@ -21,7 +21,7 @@ def machine(threads: int) -> str:
     """The processor and the versions, in two lines. No host name, no paths."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "onnxruntime", "numpy"))
     return (
-        f"Hardware: {processor()}, {cores()} cores; threads used: {threads}.\n"
+        f"Hardware: {described()}, {cores()} cores; threads used: {threads}.\n"
         f"Software: Python {platform.python_version()}, {packages}, bart "
         f"{bart_version() or 'not installed'}."
     )

@@ -10,7 +10,7 @@ from chpnet_stream import __version__
 from chpnet_stream.benchmark.machine import package_versions
 from chpnet_stream.benchmark.plan import Case, Plan
 from chpnet_stream.benchmark.references import may_come_yet
-from chpnet_stream.engines.processor import cores, processor
+from chpnet_stream.engines.processor import cores, instructions, processor
 from chpnet_stream.errors import ConfigurationError
 from chpnet_stream.json_text import json_text
 from chpnet_stream.network.weights import find_model
@@ -101,6 +101,7 @@ def _series(plan: Plan) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "processor": processor(),
+        "instructions": instructions(),
         "cores": cores(),
         "version": __version__,
         "packages": ", ".join(f"{n} {v}" for n, v in package_versions().items()),

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from chpnet_stream import __version__
-from chpnet_stream.engines.processor import cores, processor
+from chpnet_stream.engines.processor import cores, described
 
 PACKAGES = (
     *("torch", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx-cu13"),
@@ -28,7 +28,7 @@ def machine() -> dict[str, Any]:
     others = {"bart": bart_version(), "cuda": torch.version.cuda if on_gpu else None}
     versions |= {name: number for name, number in others.items() if number}
     return {
-        "processor": processor(),
+        "processor": described(),
         "cores": cores(),
         "gpu": torch.cuda.get_device_name() if on_gpu else None,
         "load": round(os.getloadavg()[0], 1),

@@ -93,6 +93,11 @@ def _named(name: str, model: Model, device: torch.device, precision: str) -> Eng
         quick = name in ("pytorch", "openvino") and target == "cpu" and has_bfloat16()
         precision = "bf16" if quick else "fp32"
     check_allowed(name, precision, target)
+    if precision == "bf16" and not has_bfloat16():
+        logger.warning(
+            "this CPU has no bfloat16 instructions, and computes in bf16 at half the speed of fp32 "
+            "or less; expected precision auto or fp32 here"
+        )
     if name == "pytorch":
         from chpnet_stream.engines.pytorch import PyTorchEngine
 

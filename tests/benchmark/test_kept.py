@@ -64,7 +64,7 @@ def test_another_series_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="expected maps 'new' as in this run, found 'kept"):
         Kept(other, path)
     told = json.loads(path.read_text())
-    for name in ("processor", "packages", "cores"):
+    for name in ("processor", "instructions", "packages", "cores"):
         other = json.loads(json.dumps(told))
         other["series"][name] = "another one"
         path.write_text(json.dumps(other))

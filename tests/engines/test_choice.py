@@ -55,11 +55,17 @@ def test_auto_takes_bfloat16_where_the_cpu_has_it(tiny_model, bfloat16):
     assert make_engine("pytorch", model, CPU, "fp32").name == "pytorch-cpu"
 
 
-def test_bfloat16_can_be_asked_for_everywhere(tiny_model, bfloat16):
+def test_bfloat16_can_be_asked_for_everywhere(tiny_model, bfloat16, caplog):
     bfloat16(False)
     model = find_model(tiny_model())
-    assert make_engine("auto", model, CPU, "bf16").name == "pytorch-cpu-bf16"
     assert make_engine("pytorch", model, CPU).name == "pytorch-cpu"
+    assert not caplog.messages
+    assert make_engine("auto", model, CPU, "bf16").name == "pytorch-cpu-bf16"
+    assert "this CPU has no bfloat16 instructions" in caplog.messages[0]
+    caplog.clear()
+    bfloat16(True)
+    make_engine("auto", model, CPU, "bf16")
+    assert not [m for m in caplog.messages if "this CPU has no bfloat16" in m]
 
 
 def test_auto_tells_when_it_must_take_another(tiny_model, monkeypatch, caplog, bfloat16):

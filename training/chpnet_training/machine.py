@@ -6,7 +6,7 @@ import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from chpnet_stream.engines.processor import cores, processor
+from chpnet_stream.engines.processor import cores, described, processor
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +20,7 @@ def describe_machine() -> str:
     """Processor, cores or GPU, and versions. No host name, no paths."""
     import torch
 
-    where = f"{processor()}, {cores()} cores"
+    where = f"{described()}, {cores()} cores"
     if torch.cuda.is_available():
         where += f", {torch.cuda.get_device_name()}"
     return (
