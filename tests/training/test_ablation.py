@@ -18,6 +18,7 @@ from chpnet_training.ablation import (
     ADOPTED,
     DONE,
     LOG,
+    FailedRunsError,
     Hardware,
     Run,
     adopt_teacher,
@@ -350,7 +351,20 @@ def test_a_failing_run_is_an_error_with_its_last_words(bank, tmp_path):
     with pytest.raises(TrainingError, match=r"teacher: .*exit code 2; .*log\.txt: .*damaged file"):
         train_all(tiny_study(), bank, tmp_path, deadline=soon())
     assert not (tmp_path / "teacher" / DONE).exists()
-    assert not (tmp_path / "none-seed0").exists()
+    assert not list(tmp_path.glob("dynamic-*"))  # it would have taught them
+
+
+def test_a_failing_run_holds_up_no_other_one(bank, finished, tmp_path, caplog):
+    folder = shutil.copytree(finished["folder"], tmp_path / "out")
+    for name in ("none-seed0", "none-seed1"):
+        shutil.rmtree(folder / name)
+    (folder / "none-seed0").mkdir()
+    (folder / "none-seed0" / CHECKPOINT).write_bytes(b"no checkpoint")
+    with pytest.raises(FailedRunsError, match=r"none-seed0: .*exit code 2; .*damaged file"):
+        train_all(tiny_study(), bank, folder, deadline=soon())
+    assert (folder / "none-seed1" / DONE).exists()
+    assert not (folder / "none-seed0" / DONE).exists()
+    assert "none-seed0: expected the run to finish" in caplog.text  # told at once
 
 
 def test_stopped_at_a_checkpoint(bank, tmp_path):

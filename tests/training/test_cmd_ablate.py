@@ -5,9 +5,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from chpnet_training.ablation import DONE
 from chpnet_training.bank import SourceBank
 from chpnet_training.cli import main
 from chpnet_training.cmd_ablate import command
+from chpnet_training.trainer import CHECKPOINT
 from tests.training.tiny_study import write_study
 
 
@@ -86,6 +88,20 @@ def test_an_unfinished_study_is_reported_as_far_as_it_is(study_copy, tmp_path):
     seeds = {row["arm"]: row["seeds"] for row in json.loads(said.stdout)}
     assert (seeds["none"], seeds["dynamic"]) == (2, 1)
     assert "the same command continues" in said.stderr
+    assert (folder / "tiny.md").exists()
+
+
+def test_what_is_finished_is_reported_though_a_run_fails(study_copy, tmp_path, capsys):
+    bank, folder = study_copy
+    (folder / "dynamic-seed0" / DONE).unlink()
+    (folder / "dynamic-seed0" / CHECKPOINT).write_bytes(b"no checkpoint")
+    file = write_study(tmp_path / "study.yaml")
+    with pytest.raises(SystemExit) as stop:
+        main(["ablate", str(file), "--data", str(bank), "--out", str(folder), "--json"])
+    assert stop.value.code not in (0, 75)
+    said = capsys.readouterr()
+    assert "dynamic-seed0: expected the run to finish" in said.err
+    assert {row["arm"]: row["seeds"] for row in json.loads(said.out)}["dynamic"] == 1
     assert (folder / "tiny.md").exists()
 
 

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -55,6 +55,10 @@ OWN = {
 """Sections that it depends on besides, by arm or command."""
 POLL = 0.5
 """Seconds between two looks at the runs."""
+
+
+class FailedRunsError(TrainingError):
+    """Runs of a study have failed; all others are trained as far as they could be."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +212,7 @@ def train_all(
     """Train what is not trained yet; returns whether everything is.
 
     A run that another process is training (the child of an ablation that was killed) is left to it
-    and continued once that has ended.
+    and continued once that has ended. A run that fails holds up none but those that it teaches.
 
     Args:
         study: What to train.
@@ -222,18 +226,20 @@ def train_all(
         progress: Told the last line of a run, the runs finished and all runs.
 
     Raises:
-        TrainingError: If a run fails; the others are stopped at checkpoints. If a finished run is
-            one of another recipe, data, teacher or precision.
+        FailedRunsError: If runs have failed, when the others are done.
+        TrainingError: If a finished run is one of another recipe, data, teacher or precision.
     """
     runs = list(runs_of(study))
     finished = [run for run in runs if run.is_done(folder)]
     _refuse_others(finished, data, folder, hardware.precision)
     options = [*hardware.words(), "--threads", str(threads)]
     running: dict[Run, subprocess.Popen[bytes]] = {}
+    failed: dict[str, str] = {}
     late = False
     try:
         while running or not late:
             waiting = [run for run in runs if run not in running and not run.is_done(folder)]
+            waiting = [run for run in waiting if not _is_lost(run, failed)]
             if not waiting and not running:
                 break
             if not late and _is_late(deadline, stop):
@@ -243,14 +249,15 @@ def train_all(
             if not late:
                 _start_some(waiting, running, data, folder, jobs, options)
             time.sleep(POLL)
-            failed = _collect(running, folder)
+            ended = _collect(running, folder)
             # a terminal interrupts the runs as well, and they may have heard it first
-            if failed and not (late or _is_late(deadline, stop)):
-                run, code = failed[0]
-                raise TrainingError(
-                    f"{run.name}: expected the run to finish, found exit code {code}; see "
-                    f"{folder / run.name / LOG}: {_last_line(folder, run)}"
-                )
+            if ended and not (late or _is_late(deadline, stop)):
+                for run, code in ended:
+                    failed[run.name] = (
+                        f"{run.name}: expected the run to finish, found exit code {code}; see "
+                        f"{folder / run.name / LOG}: {_last_line(folder, run)}"
+                    )
+                    logger.warning("%s", failed[run.name])
             if progress is not None and running:
                 names = "; ".join(f"{run.name}: {_last_line(folder, run)}" for run in running)
                 done = sum(run.is_done(folder) for run in runs)
@@ -260,7 +267,16 @@ def train_all(
             process.terminate()
         for process in running.values():
             process.wait()
+    if failed:
+        first, *more = failed
+        others = f" (so have {', '.join(more)})" if more else ""
+        raise FailedRunsError(f"{failed[first]}{others}")
     return all(run.is_done(folder) for run in runs)
+
+
+def _is_lost(run: Run, failed: Mapping[str, str]) -> bool:
+    """Whether a run has failed, or the teacher that it needs."""
+    return run.name in failed or (run.verb == "distill" and "teacher" in failed)
 
 
 def _refuse_others(finished: Sequence[Run], data: Path, folder: Path, precision: str) -> None:

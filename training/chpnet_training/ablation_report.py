@@ -6,7 +6,7 @@ import csv
 import json
 import statistics
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,8 @@ class Cell:
         nmse: Mean.
         hfen: Mean.
         gap_closed: (S - S_none) / (T - S_none) of the PSNR, of the seeds that both have, T the
-            teacher before it taught; None where one of the three is missing, or the teacher is no
-            better.
+            teacher before it taught (where seeds have teachers of their own, those of these
+            seeds); None where one of the three is missing, or the teacher is no better.
     """
 
     arm: str
@@ -146,6 +146,9 @@ def _gap_closed(
     ours = means[(condition, arm)]
     if arm not in ("start", "teacher"):
         shared = ours.keys() & none.keys()
+        if len(teacher) > 1:  # of reports that were merged: each seed has its own
+            shared &= teacher.keys()
+            teacher = {seed: teacher[seed] for seed in shared}
         if not shared:
             return None
         ours = {seed: ours[seed] for seed in shared}
@@ -166,6 +169,9 @@ def write_report(
     folder: Path,
     out: Path,
     footer: str = "",
+    *,
+    runs: Sequence[Trained] | None = None,
+    logs: Mapping[str, Path] | None = None,
 ) -> list[Path]:
     """Write `NAME.md`, `NAME.json` and `NAME-curves.png`, and say where.
 
@@ -177,12 +183,15 @@ def write_report(
         folder: Its folder.
         out: Where to write.
         footer: Last paragraph: hardware, versions, command.
+        runs: The finished runs, where reports are merged and they are not in the folder.
+        logs: See `draw_curves`.
     """
     out.mkdir(parents=True, exist_ok=True)
     cells, contrasts = summarise(rows), differences(rows)
-    runs = trained_runs(study, folder)
+    merged = runs is not None
+    runs = trained_runs(study, folder) if runs is None else runs
     files = [out / f"{study.name}.md", out / f"{study.name}.json", out / f"{study.name}-curves.png"]
-    draw_curves(study, folder, files[2])
+    draw_curves(study, folder, files[2], logs)
     pictures = [files[2].name]
     if (out / f"{study.name}-images.png").exists():
         pictures.append(f"{study.name}-images.png")
@@ -195,6 +204,8 @@ def write_report(
         "cells": [vars(cell) for cell in cells],
         "differences": [vars(item) for item in contrasts],
         "runs": [vars(one) for one in runs],
+        "made by": footer,
+        "merged": merged,
     }
     write_whole(files[1], json.dumps(content, indent=1, allow_nan=False) + "\n")
     return files
@@ -245,6 +256,7 @@ def _markdown(
         "",
         _said_of_test(splits),
         "",
+        *_said_of_teachers(cells),
         f"Seeds: {', '.join(map(str, study.seeds))}, {_said_of_seeds(study.recipe)} "
         f"{_said_of_scans(study.recipe)} Magnitudes are compared, with the maximum of each true "
         "slice as peak of PSNR and SSIM: simulated slices belong to no volume.",
@@ -273,6 +285,17 @@ def _said_of_test(splits: Set[str]) -> str:
     """Whom the test slices show."""
     told = [said for split, said in TESTED_ON.items() if split in splits]
     return f"The test slices {'; others '.join(told)}. They are the same for all arms and seeds."
+
+
+def _said_of_teachers(cells: Sequence[Cell]) -> list[str]:
+    """Whether there is more than one."""
+    if all(cell.seeds == 1 for cell in cells if cell.arm == "teacher"):
+        return []
+    return [
+        "The seeds do not share one teacher: each has that of its machine, and *gap closed* is "
+        "towards those of the same seeds. So the spread is that of the teachers as well.",
+        "",
+    ]
 
 
 def _said_of_seeds(recipe: Recipe) -> str:
@@ -355,8 +378,18 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.0f} %"
 
 
-def draw_curves(study: Study, folder: Path, path: Path) -> None:
-    """Validation PSNR of all arms, usefulness, correction and open blocks over the steps."""
+def draw_curves(
+    study: Study, folder: Path, path: Path, logs: Mapping[str, Path] | None = None
+) -> None:
+    """Validation PSNR of all arms, usefulness, correction and open blocks over the steps.
+
+    Args:
+        study: The study.
+        folder: Its folder.
+        path: PNG to write.
+        logs: Files of validations by run, where they are not in the folder.
+    """
+    places = {run.name: folder / run.name / VALIDATION for run in runs_of(study)} | dict(logs or {})
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -375,7 +408,7 @@ def draw_curves(study: Study, folder: Path, path: Path) -> None:
         for run in runs_of(study):
             if run.arm == "teacher":
                 continue
-            steps, values = _curve(folder / run.name / VALIDATION, column)
+            steps, values = _curve(places[run.name], column)
             if not values:
                 continue
             label = run.arm if run.arm not in labelled else None
@@ -386,7 +419,7 @@ def draw_curves(study: Study, folder: Path, path: Path) -> None:
         axes.grid(alpha=0.3)
         if labelled:
             axes.legend(fontsize=8)
-    _, teacher = _curve(folder / "teacher" / VALIDATION, "psnr")
+    _, teacher = _curve(places["teacher"], "psnr")
     if teacher:
         label = "teacher, before teaching"
         grid[0].axhline(teacher[-1], color="black", linestyle="--", linewidth=1, label=label)

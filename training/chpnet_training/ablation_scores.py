@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chpnet_training.ablation import DONE, runs_of
+from chpnet_training.ablation import runs_of
 from chpnet_training.csv_file import write_rows
 from chpnet_training.study import Condition, Study
 from chpnet_training.trainer import CHECKPOINT
@@ -49,7 +49,8 @@ def score_all(
     from chpnet_training.bank import SourceBank
 
     path = folder / SCORES
-    networks, bank = list(_networks(study, folder)), SourceBank.load(data)
+    done = {run.name for run in runs_of(study) if run.is_done(folder)}
+    networks, bank = list(networks_of(study, folder, done)), SourceBank.load(data)
     rows = read_scores(path)
     asked = {(item.label, condition.name) for item in networks for condition in study.conditions}
     for condition in study.conditions:
@@ -82,7 +83,7 @@ def _describe_test(study: Study, condition: Condition, bank: SourceBank) -> str:
 
 
 @dataclass(frozen=True)
-class _Scored:
+class Scored:
     """A network to score.
 
     Attributes:
@@ -107,24 +108,30 @@ class _Scored:
         return total.hexdigest()[:16]
 
 
-def _networks(study: Study, folder: Path) -> Iterator[_Scored]:
-    """Everything that can be scored."""
-    yield _Scored("start", "start", 0)
+def networks_of(study: Study, folder: Path, done: Container[str]) -> Iterator[Scored]:
+    """Everything that can be scored.
+
+    Args:
+        study: The study.
+        folder: Of the study.
+        done: Names of its finished runs.
+    """
+    yield Scored("start", "start", 0)
     for run in runs_of(study):
-        if not (folder / run.name / DONE).exists():
+        if run.name not in done:
             continue
         file = folder / run.name / CHECKPOINT
-        yield _Scored(run.name, run.arm, run.seed, file, run.network)
+        yield Scored(run.name, run.arm, run.seed, file, run.network)
         how = run.recipe.distillation
         if run.network == "student" and how.weight > 0 and (how.parameters or how.structure):
             after = f"teacher after {run.arm}"
-            yield _Scored(f"{run.name} teacher", after, run.seed, file, "teacher")
+            yield Scored(f"{run.name} teacher", after, run.seed, file, "teacher")
 
 
 def _score_condition(
     study: Study,
     condition: Condition,
-    wanted: list[_Scored],
+    wanted: list[Scored],
     data: Path,
     marks: dict[str, str],
     device: torch.device | None,

@@ -24,6 +24,7 @@ VERBS = {
     "student": "Train a student without a teacher.",
     "finetune": "Train a model on, for other data.",
     "ablate": "Compare ways of teaching: every arm with every seed.",
+    "merge": "Make one report of a study whose seeds were trained on several machines.",
     "run": "Do everything in order: data, teacher, student, model, scores.",
     "tune": "Choose how far a model may trust itself, on an image of another kind.",
     "gate": "Set the limits of a model's quality gate.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,16 +84,25 @@ def command(
     The arms differ in the section `distillation` only: data, masks, order, steps and the first
     weights are the same for the same seed. The same command again goes on where it was stopped. The
     report (Markdown, JSON, curves, pictures) is written from whatever is finished; after Ctrl-C
-    (exit code 130), which stops all runs at checkpoints, it is not.
+    (exit code 130), which stops all runs at checkpoints, it is not. A run that fails holds up no
+    other one; the command ends with its error when the others are done.
 
     Scores are of slices that no validation has seen: of the split `test` where the data have one
     (`chpnet-train prepare --test`), else of the validation's subjects, drawn anew.
+
+    A study whose seeds are trained on several machines: `chpnet-train merge`.
     """
     import torch
 
-    from chpnet_training.ablation import Hardware, adopt_teacher, has_adopted, train_all
+    from chpnet_training.ablation import (
+        FailedRunsError,
+        Hardware,
+        adopt_teacher,
+        has_adopted,
+        train_all,
+    )
     from chpnet_training.ablation_pictures import draw_images
-    from chpnet_training.ablation_report import summarise, write_report
+    from chpnet_training.ablation_report import write_report
     from chpnet_training.ablation_scores import score_all
     from chpnet_training.devices import choose_accelerator
     from chpnet_training.machine import describe_machine
@@ -104,19 +114,23 @@ def command(
     out.mkdir(parents=True, exist_ok=True)
     if teacher is not None:
         adopt_teacher(teacher, out)
+    finished, failure = False, None
     with _Status() as status:
         with Interrupts() as watch:
-            finished = train_all(
-                wanted,
-                data,
-                out,
-                jobs=jobs,
-                threads=threads,
-                hardware=hardware,
-                deadline=deadline,
-                stop=watch.asked,
-                progress=status,
-            )
+            try:
+                finished = train_all(
+                    wanted,
+                    data,
+                    out,
+                    jobs=jobs,
+                    threads=threads,
+                    hardware=hardware,
+                    deadline=deadline,
+                    stop=watch.asked,
+                    progress=status,
+                )
+            except FailedRunsError as error:
+                failure = error
         if watch.asked() and not finished:
             leave_unfinished(ctx, interrupted=True)
         status("scoring", 0, 0)
@@ -134,6 +148,17 @@ def command(
     )
     draw_images(wanted, data, out, place / f"{wanted.name}-images.png")
     write_report(wanted, rows, out, place, footer)
+    show_table(wanted.name, rows, as_json=as_json)
+    if failure is not None:
+        raise failure
+    if not finished:
+        leave_unfinished(ctx)
+
+
+def show_table(name: str, rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    """Print what the report of a study begins with."""
+    from chpnet_training.ablation_report import summarise
+
     table: list[dict[str, Any]] = [
         {
             "condition": cell.condition,
@@ -147,9 +172,7 @@ def command(
         }
         for cell in summarise(rows)
     ]
-    show_list(table, title=f"Study {wanted.name}", columns=COLUMNS, as_json=as_json)
-    if not finished:
-        leave_unfinished(ctx)
+    show_list(table, title=f"Study {name}", columns=COLUMNS, as_json=as_json)
 
 
 def _describe_data(data: Path) -> str:

@@ -293,7 +293,12 @@ def differences(stored: dict[str, Any], recipe: Recipe) -> list[str]:
         other = Recipe.model_validate(stored)
     except ValidationError as error:
         return [_explain(Recipe, error)]
-    there, here = _leaves(other.model_dump(mode="json")), _leaves(recipe.model_dump(mode="json"))
+    return unlike(other.model_dump(mode="json"), recipe.model_dump(mode="json"))
+
+
+def unlike(other: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """What two sets of settings don't share, as in `differences`."""
+    there, here = _leaves(other), _leaves(wanted)
     return [
         f"{key} is {there.get(key)} there and {here.get(key)} here"
         for key in dict.fromkeys((*there, *here))
