@@ -121,6 +121,17 @@ def test_an_error_is_told_as_it_is_by_a_worker_too(tmp_path, workers):
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_fixed_slices_tell_an_error_as_it_is(tmp_path, workers):
+    path = tiny_bank(tmp_path / "bank.h5", kspace={0: np.zeros((4, 32, 32), dtype=np.complex64)})
+    data = dataset(path, data={"origin": "phantom/a"})
+    with pytest.raises(InputError, match="no coil maps") as caught:
+        FixedSlices(data, 4, tmp_path / "train.pt", 3, workers=workers)
+    assert str(caught.value).startswith(f"{path}: image 0 (phantom/a): k-space (4, 32, 32): ")
+    assert "Traceback" not in str(caught.value)
+    assert not (tmp_path / "train.pt").exists()
+
+
 def test_fixed_slices_are_simulated_once_and_repeated_in_another_order(bank, tmp_path):
     data, file, made = dataset(bank, data={"batch": 2}), tmp_path / "x" / "train.pt", []
     fixed = FixedSlices(data, 6, file, 3, lambda done, all_of_them: made.append(done))

@@ -191,13 +191,15 @@ def _simulated(slices: Slices, count: int, workers: int) -> Iterator[list[dict[s
             yield [vars(sample) for sample in slices[number]]
         return
     loader: DataLoader[list[Any]] = DataLoader(
-        slices,
+        _Steps(slices),
         batch_size=None,
-        sampler=range(count),
+        sampler=[[number] for number in range(count)],
         num_workers=workers,
         worker_init_fn=_one_thread,
     )
     for samples in loader:  # copied: each tensor of another process keeps a file open
+        if isinstance(samples[0], ChpnetError):
+            raise samples[0]
         yield [
             {name: v.clone() if isinstance(v, Tensor) else v for name, v in vars(sample).items()}
             for sample in samples
