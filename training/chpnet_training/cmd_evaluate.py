@@ -105,15 +105,15 @@ def command(
     from rich.console import Console
 
     from chpnet_stream.engines.choice import make_engine
-    from chpnet_stream.network.weights import find_model
     from chpnet_stream.pictures import require_matplotlib
     from chpnet_training.checkpoint_engine import facts_of, parse_networks
     from chpnet_training.evaluation import OWN_METHODS, average, evaluate_scan, find_scan
+    from chpnet_training.kspace_model import find_kspace_model
     from chpnet_training.machine import describe_machine
 
     if out is not None:
         require_matplotlib()
-    loaded = make_engine(engine, find_model(model))
+    loaded = make_engine(engine, find_kspace_model(model))
     path, others = find_scan(data), parse_networks(networks)
     terminal = Console(stderr=True)
     with terminal.status("") as status:
@@ -176,13 +176,19 @@ def _write(
 def card_metrics(
     table: list[dict[str, Any]], settings: dict[str, Any]
 ) -> dict[str, dict[str, float]]:
-    """What a model card says of this: chpnet's scores, and those of CG-SENSE beside them."""
+    """What a model card says of this: chpnet's scores, and those of CG-SENSE beside them.
+
+    Where the network made no image, or not a good one, the score is that of the image that went out
+    instead, and its label says so.
+    """
     where = (
         f"{settings['data']} R = {settings['acceleration']} + {settings['calibration_lines']} lines"
     )
     metrics = {}
     for method, label in (("chpnet", where), ("cg-sense", f"CG-SENSE on {where}")):
         row = next(row for row in table if row["method"] == method)
+        if row["fallbacks"]:
+            label += f" ({row['fallbacks']} of {row['slices']} images not by the network)"
         metrics[label] = {name: round(float(row[name]), 5) for name in SCORES}
     return metrics
 

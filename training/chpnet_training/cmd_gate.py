@@ -59,7 +59,6 @@ def command(
     from rich.progress import track
 
     from chpnet_stream.engines.choice import make_engine
-    from chpnet_stream.network.weights import find_model
     from chpnet_training.bank import SourceBank
     from chpnet_training.gate_calibration import (
         false_alarms,
@@ -68,9 +67,10 @@ def command(
         set_limits,
         write_limits,
     )
+    from chpnet_training.kspace_model import find_kspace_model
 
     bank = SourceBank.load(data)
-    engine = make_engine("pytorch", find_model(str(card)), precision="fp32")
+    engine = make_engine("pytorch", find_kspace_model(str(card)), precision="fp32")
     console = Console(stderr=True)
 
     def found(split: str, count: int, seed: int, words: str) -> list:

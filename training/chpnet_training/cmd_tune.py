@@ -24,10 +24,10 @@ def command(model: str, image: Path, as_json: bool) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     from chpnet_stream.engines.choice import make_engine
-    from chpnet_stream.network.weights import find_model
+    from chpnet_training.kspace_model import find_kspace_model
     from chpnet_training.tuning import read_complex_image, tune
 
-    engine = make_engine("pytorch", find_model(model))
+    engine = make_engine("pytorch", find_kspace_model(model))
     picture = read_complex_image(image)
     with Progress(
         "{task.description}",
