@@ -206,7 +206,7 @@ class _Writer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        failed = isinstance(error, ChpnetError) and not isinstance(error, OutputError)
+        failed = isinstance(error, Exception) and not isinstance(error, OutputError)
         if not (failed and self._write_held()):
             self.file.__exit__(kind, error, trace)
             return
@@ -254,7 +254,7 @@ class _Writer:
         try:
             self._release()
             self._write_newest()
-        except ChpnetError:
+        except Exception:  # noqa: BLE001 - the error before it is what is told
             return False
         return self.file.count > 0
 

@@ -204,6 +204,21 @@ def test_noise_of_another_measurement(tmp_path: Path, server: MrdServer, config:
         assert image.meta["ChpnetNoiseLevel"] == "noise scan of measurement noise-1"
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_the_log_says_whether_a_noise_measurement_was_kept(
+    tmp_path: Path, server: MrdServer, caplog: pytest.LogCaptureFixture, named: bool
+) -> None:
+    path = simulated(tmp_path, **TINY)
+    if named:
+        with_measurement(path, "noise-5")
+    header, *noise = scan_items(path, is_noise)
+    with caplog.at_level("INFO", logger="chpnet_stream"):
+        ask(server, CG, header, *noise, Close())
+    (told,) = [message for message in caplog.messages if "only noise" in message]
+    assert ("not kept: its header has no measurementID" in told) != named
+    assert len(server.noise) == named
+
+
 def test_a_noise_measurement_may_be_named_by_its_number_alone(
     tmp_path: Path, server: MrdServer
 ) -> None:

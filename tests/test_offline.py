@@ -223,6 +223,23 @@ def test_after_an_error_what_was_made_is_kept_under_another_name(
     assert told in caplog.messages
 
 
+def test_an_error_that_nobody_foresaw_costs_no_images(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Memory that is short after hours, for example."""
+
+    def fail(done: int, total: int) -> None:
+        if done == 3:
+            raise MemoryError("no memory")
+
+    path = simulated(tmp_path, slices=4)
+    with pytest.raises(MemoryError):
+        offline(path, tmp_path / "out.h5", fail)
+    assert only(tmp_path) == ["out_incomplete.h5", "scan.h5"]
+    assert len(read(tmp_path / "out_incomplete.h5")) == 3
+    assert "the images that were made before the scan failed (3) are in" in caplog.text
+
+
 def test_an_interrupt_and_a_full_disk_leave_nothing(small_scan: Path, tmp_path: Path) -> None:
     def interrupt(done: int, total: int) -> None:
         raise KeyboardInterrupt

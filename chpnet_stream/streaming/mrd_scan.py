@@ -306,12 +306,16 @@ class _AnyHandler:
             raise self.scan.fault
         noise = self._lone_noise or self._only_noise()
         if noise is not None:
-            self._keep_noise(noise)
-            logger.info(
-                "%s: only noise (%d samples of %d coils), kept for measurements that refer to it",
+            kept = self._keep_noise(noise)
+            logger.log(
+                logging.INFO if kept else logging.WARNING,
+                "%s: only noise (%d samples of %d coils), %s",
                 self.scan.name,
                 noise.samples,
                 noise.coils,
+                "kept for measurements that refer to it"
+                if kept
+                else "not kept: its header has no measurementID that others could refer to",
             )
             without = self._handlers.pop("acquisitions", None)
             if without is not None:
@@ -403,11 +407,13 @@ class _AnyHandler:
         elif self._new_noise and self._session is not None:
             self._keep_noise(self._session.noise)
 
-    def _keep_noise(self, noise: NoiseScan) -> None:
+    def _keep_noise(self, noise: NoiseScan) -> bool:
+        """Keep it under the scan's measurementID, if there is one; returns whether there is."""
         measurement = self.scan.connection.header.measurement.get("measurementID", "")
         if self._new_noise and measurement:
             self.scan.noise.put(measurement, noise)
         self._new_noise = False
+        return bool(measurement)
 
     def _noted(self, made: Any) -> Any:
         if self._notes and isinstance(made, ismrmrd.Image):
