@@ -228,6 +228,13 @@ class ScanServer(ABC):
             scan.inbox_bytes = self._inbox_bytes
             self._open[name] = scan
             scan.run()
+            if stream.says_something(0):
+                logger.warning(
+                    "%s: the peer sends on behind CLOSE, which is not looked at: another scan "
+                    "needs another connection",
+                    name,
+                )
+                connection.drain()  # to close over it would take back what was sent last
         except PeerGoneError:
             self.failed += 1  # told in the log by the scan; there is no fault of ours to trace
         except ChpnetError:

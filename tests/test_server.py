@@ -1,5 +1,6 @@
 """A warm server: scans one after another and at once, failures, a clean stop."""
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -8,7 +9,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -42,6 +43,11 @@ def connect(server: GadgetServer | tuple[str, int]) -> socket.socket:
 def send(server: GadgetServer | tuple[str, int], data: bytes) -> Answer:
     with connect(server) as sock:
         return exchange(sock, data)
+
+
+def suppressed(work: Callable[[bytes], None], data: bytes) -> None:
+    with contextlib.suppress(OSError):
+        work(data)
 
 
 @pytest.fixture
@@ -188,6 +194,25 @@ def test_who_only_looks_whether_somebody_listens_is_no_scan(
     assert made.failed == 0
     assert seen == []
     assert caplog.messages == []
+
+
+def test_two_scans_on_one_connection_give_the_images_of_the_first(
+    server: GadgetServer, small_scan: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They were taken back, as far as they were still on their way."""
+    data = conversation(small_scan, CG)
+    with socket.socket() as sock, caplog.at_level("WARNING", logger="chpnet_stream"):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**12)
+        sock.settimeout(60)
+        sock.connect(server.address)
+        sender = threading.Thread(target=suppressed, args=(sock.sendall, 2 * data))
+        sender.start()
+        wait_for(lambda: server.scans and not server._threads, 3)
+        answer = exchange(sock, b"")
+        sender.join(60)
+    assert len(answer.images) == 2
+    assert isinstance(answer.messages[-1], Close)
+    assert "another scan needs another connection" in caplog.text
 
 
 def test_running_scans_finish_when_it_stops(small_scan: Path) -> None:
