@@ -7,6 +7,7 @@ from typing import Any
 
 import ismrmrd
 
+from chpnet_stream.errors import EmptyScanError
 from chpnet_stream.session import Session, SessionImage
 from chpnet_stream.streaming.watch import ScanWatch
 
@@ -32,9 +33,16 @@ class AcquisitionHandler:
             yield from self._outgoing(image)
 
     def finish(self) -> Iterator[Any]:
-        """See `pump.Handler.finish`."""
-        for image in self.session.finish():
-            yield from self._outgoing(image)
+        """See `pump.Handler.finish`.
+
+        Raises:
+            EmptyScanError: There was no image data.
+        """
+        try:
+            for image in self.session.finish():
+                yield from self._outgoing(image)
+        except EmptyScanError as error:
+            raise (self.watch.others("acquisitions") or error) from None
 
     def close(self) -> None:
         """See `pump.Handler.close`."""

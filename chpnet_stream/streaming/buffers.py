@@ -14,7 +14,7 @@ from typing import Any
 import ismrmrd
 import numpy as np
 
-from chpnet_stream.errors import InconsistentScanError
+from chpnet_stream.errors import EmptyScanError, InconsistentScanError
 from chpnet_stream.mrd import flags
 from chpnet_stream.mrd.wire.bucket import Bucket
 from chpnet_stream.mrd.wire.recon_data import ReconBuffer, ReconData
@@ -56,9 +56,16 @@ class BufferHandler:
             yield from self._outgoing(image)
 
     def finish(self) -> Iterator[Any]:
-        """See `pump.Handler.finish`."""
-        for image in self.session.finish():
-            yield from self._outgoing(image)
+        """See `pump.Handler.finish`.
+
+        Raises:
+            EmptyScanError: There was no image data.
+        """
+        try:
+            for image in self.session.finish():
+                yield from self._outgoing(image)
+        except EmptyScanError as error:
+            raise (self.watch.others("buffers") or error) from None
 
     def close(self) -> None:
         """See `pump.Handler.close`."""

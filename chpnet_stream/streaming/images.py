@@ -88,7 +88,14 @@ class ImageHandler:
             yield item
 
     def finish(self) -> Iterator[Any]:
-        """See `pump.Handler.finish`."""
+        """See `pump.Handler.finish`.
+
+        Raises:
+            EmptyScanError: Raw data came, and no image.
+        """
+        others = None if self.metrics.images else self.watch.others("images")
+        if others is not None:
+            raise others
         yield from ()
 
     def close(self) -> None:

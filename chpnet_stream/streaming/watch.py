@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import ismrmrd
 
+from chpnet_stream.errors import EmptyScanError
 from chpnet_stream.mrd import flags
 from chpnet_stream.mrd.wire.image_array import ImageArray
 from chpnet_stream.streaming.current import new_scan_id
@@ -87,6 +88,29 @@ class ScanWatch:
         live.arrived[kind] += 1
         if kind == "acquisitions" and int(item.flags) & flags.NOISE:
             live.arrived["noise"] += 1
+
+    def others(self, takes: str) -> EmptyScanError | None:
+        """The error of a scan of which a gadget got something, and nothing that it takes.
+
+        Args:
+            takes: What it takes: acquisitions, buffers or images.
+
+        Returns:
+            None where nothing else came that images are made of.
+        """
+        arrived = dict(self.live.arrived)
+        came = {
+            "acquisitions": arrived.get("acquisitions", 0) - arrived.get("noise", 0),
+            "images": arrived.get("images", 0) + arrived.get("image arrays", 0),
+            "buffers": arrived.get("other items", 0),
+        }
+        words = ", ".join(f"{n} {what}" for what, n in came.items() if n and what != takes)
+        if not words:
+            return None
+        return EmptyScanError(
+            f"found no image data in the scan: {words}, where this gadget takes {takes}; check the "
+            "chain (`chpnet-stream chain`), or --gadget of the server"
+        )
 
     def images(self, messages: Iterable[Any], received_at: float) -> Iterator[Any]:
         """The messages of one slice's image, watched on their way out.

@@ -237,6 +237,25 @@ def test_what_goes_wrong_is_told_and_then_comes_close(small_scan: Path, name: st
     assert isinstance(close, Close)
 
 
+@pytest.mark.parametrize("kind", ["acquisitions", "buffers", "images"])
+@pytest.mark.parametrize("sent", ["acquisitions", "buckets", "images"])
+def test_a_gadget_that_gets_something_else_says_so(small_scan: Path, kind: str, sent: str) -> None:
+    """A server that was started with another --gadget: one for images ended as if all were well."""
+    header, lines = read(small_scan)
+    picture = ismrmrd.Image.from_array(np.ones((8, 8), np.float32), transpose=False)
+    items = {"acquisitions": lines, "buckets": list(buckets(lines)), "images": [picture]}[sent]
+    written, error = answer(kind, greeting(header.xml, CG) + raw(*items, Close()))
+    if (kind, sent) in (("acquisitions",) * 2, ("buffers", "buckets"), ("images",) * 2):
+        assert error is None
+        return
+    assert isinstance(error, EmptyScanError)
+    words = {"acquisitions": "80 acquisitions", "buckets": "2 buffers", "images": "1 images"}
+    assert f"{words[sent]}, where this gadget takes {kind};" in str(error)
+    *_, told, close = messages_in(written)
+    assert told.text == f"chpnet-stream: {error}"
+    assert isinstance(close, Close)
+
+
 def test_slices_before_the_damage_still_come(small_scan: Path) -> None:
     header, lines = read(small_scan)
     data = greeting(header.xml, CG) + raw(*lines[:60]) + b"\xff\xff"
