@@ -6,6 +6,7 @@ No record holds anything of the patient but the header as it came, which observe
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ class LiveScan:
         inbox: What has come in and is not worked on yet; None before the first item.
         metrics: Counters and latencies; None until the handler is there.
         images: Images sent (with a baseline beside, the two are one).
+        began: `time.monotonic()` when the connection was there: clocks are set, this one is not.
     """
 
     scan_id: str
@@ -49,6 +51,7 @@ class LiveScan:
     inbox: Inbox | None = None
     metrics: SessionMetrics | None = None
     images: int = 0
+    began: float = field(default_factory=time.monotonic)
 
     @property
     def queue_bytes(self) -> int:

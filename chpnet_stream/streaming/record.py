@@ -97,7 +97,7 @@ class ScanRecord:
             "opened_at": iso(live.opened_at),
             "started_at": iso(self._started_at) if self._started_at else None,
             "ended_at": iso(ended.at) if ended else None,
-            "seconds": round(ended.seconds if ended else time.time() - live.opened_at, 2),
+            "seconds": round(ended.seconds if ended else time.monotonic() - live.began, 2),
             "error": ended.error if ended else "",
             "words": ended.words if ended else "",
             "header": self._header,

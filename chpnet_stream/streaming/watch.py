@@ -60,7 +60,6 @@ class ScanWatch:
         self.deadline_ms = 0.0
         self._started: ScanStarted | None = None
         self._observers = observers
-        self._opened_at = time.monotonic()
 
     def open(self) -> None:
         """There is a peer."""
@@ -141,7 +140,7 @@ class ScanWatch:
             error: What went wrong.
             kind: Name of the error's class.
         """
-        seconds = time.monotonic() - self._opened_at
+        seconds = time.monotonic() - self.live.began
         self._emit(ScanEnded(self.live, outcome, error, kind, words, time.time(), seconds))
         self._observers = None
 

@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -199,3 +200,10 @@ def test_old_latencies_make_room_but_are_counted() -> None:
 
 def test_times_are_utc() -> None:
     assert iso(0.25) == "1970-01-01T00:00:00.250Z"
+
+
+def test_a_clock_that_is_set_back_makes_no_scan_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = ScanRecord(LiveScan("a", "scan", "images", time.time()))
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() - 3600)
+    assert 0 <= record.told()["seconds"] < 60
