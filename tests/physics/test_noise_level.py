@@ -6,6 +6,7 @@ import torch
 
 from chpnet_stream.physics.fourier import fft
 from chpnet_stream.physics.noise_level import estimate_noise
+from tests.helpers import ellipse_kspace
 
 
 def disc_kspace(fill: float = 0.8, shape: tuple[int, int] = (96, 80), coils: int = 4):
@@ -55,6 +56,34 @@ def test_an_object_that_fills_the_field_of_view_is_overestimated_not_underestima
     sigma = 0.01 * gains
     found = estimate_noise(noisy(kspace, sigma), torch.ones(96))
     assert bool((found > 0.8 * sigma).all())
+
+
+@pytest.mark.parametrize("first", [0, 38])
+def test_an_object_that_leaves_no_air_along_the_readout(first: int) -> None:
+    """As a knee does; of partial Fourier, the first lines are beside the centre."""
+    k = np.arange(-48, 48).astype(float)
+    one = ellipse_kspace(k[:, None], k[None, :], (0.02, 0.03), (0.35, 0.7))
+    gains = torch.tensor([1.0, 0.5, 2.0])
+    kspace = gains[:, None, None] * torch.from_numpy(one).to(torch.complex64)
+    sigma = 5e-4 * gains
+    sampled = (torch.arange(96) >= first).int()
+    found = estimate_noise(noisy(kspace, sigma) * sampled[:, None], sampled)
+    ratio = (found / sigma).numpy()
+    assert ratio.min() > 0.8
+    assert ratio.max() < 1.5
+
+
+@pytest.mark.parametrize("filtered", ["elliptical", "Hann"])
+def test_corners_that_somebody_has_emptied_are_no_noise(filtered: str) -> None:
+    y, x = torch.meshgrid(*(torch.linspace(-1, 1, 96),) * 2, indexing="ij")
+    window = (torch.hypot(y, x) < 1).float()
+    if filtered == "Hann":
+        window = (torch.cos(torch.pi / 2 * y) * torch.cos(torch.pi / 2 * x)).square()
+    data = torch.randn(3, 96, 96, dtype=torch.complex64) * window
+    outer = (y.abs() > 0.6) & (x.abs() < 0.8)
+    beside = float((window[outer].square()).mean().sqrt())
+    found = estimate_noise(data, torch.ones(96))
+    assert float(found.min()) > 0.4 * beside
 
 
 def test_nothing_measured_has_no_noise() -> None:
