@@ -48,7 +48,11 @@ WELL_KNOWN = {
         Configuration("chpnet", {}, "as the server was started"),
         Configuration("openrecon", {}, "as the server was started; JSON parameters say the rest"),
         Configuration("cg-sense", {"method": "cg-sense"}, "conventional images"),
-        Configuration("zero-filled", {"method": "zero-filled"}, "coils combined, nothing else"),
+        Configuration(
+            "zero-filled",
+            {"method": "zero-filled"},
+            "coils combined; partial Fourier is completed",
+        ),
         Configuration("rss", {"method": "rss"}, "root of the sum of squares of the coils"),
         Configuration(
             "Generic_Cartesian_Grappa",

@@ -287,10 +287,10 @@ def _series_names(protocol: str, description: str) -> dict[str, str]:
 
 
 def _of_contrast(values: tuple[float, ...], contrast: int) -> float | None:
-    """The value of a contrast; the first one where there is none for it."""
-    if not values:
-        return None
-    return values[contrast] if contrast < len(values) else values[0]
+    """The value of a contrast; where there is none for it, the one of all, if they have one."""
+    if contrast < len(values):
+        return values[contrast]
+    return values[0] if len(set(values)) == 1 else None
 
 
 def _clean(value: Any) -> str:

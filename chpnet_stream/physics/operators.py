@@ -77,8 +77,8 @@ class KspaceCentre(LinearOperator):
     """y = A x: a real image seen through the centre of its k-space alone.
 
     What a scan of a lower resolution measures. Intensities are kept (a constant stays what it is),
-    and so is the place of the centre pixel, at index ``n // 2`` in both images: pixel i of y lies
-    at pixel ``factor * i`` of x.
+    and so is the place of the centre pixel, at index ``n // 2`` in both images; pixels of y are
+    `factor` pixels of x apart.
 
     Args:
         factor: Number of image pixels along each axis to one of the measured image.

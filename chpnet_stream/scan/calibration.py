@@ -17,9 +17,6 @@ import numpy as np
 from chpnet_stream.mrd.header import Encoding
 from chpnet_stream.scan.lines import Lines, SparseLines
 
-FEWEST_LINES = 8
-"""Measured lines side by side at the k-space centre that coil maps need."""
-
 RUNNING_MEAN = 32
 """Repetitions that the mean of interleaved calibration looks back on."""
 

@@ -195,3 +195,15 @@ def test_an_inversion_time_is_told_where_there_is_one(times, told, head):
     )
     made = image_from_slice(pixels(), head, ScanHeader.from_xml(xml))
     assert made.meta.get("InversionTime") == told
+
+
+@pytest.mark.parametrize(
+    ("times", "contrast", "told"),
+    [((3, 6), 1, "6"), ((3, 6), 2, None), ((3,), 2, "3"), ((), 0, None)],
+)
+def test_an_echo_time_is_that_of_the_contrast(times, contrast, told, head):
+    head.idx.contrast = contrast
+    elements = "".join(f"<TE>{time}</TE>" for time in times)
+    xml = header_xml(nx=8, ny=6).replace("<TE>2.5</TE><TE>5</TE>", elements)
+    made = image_from_slice(pixels(), head, ScanHeader.from_xml(xml))
+    assert made.meta.get("EchoTime") == told
