@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import select
 import socket
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from chpnet_stream.errors import ChpnetError, ConfigurationError, PeerGoneError
@@ -36,6 +37,9 @@ WAITING_BYTES = 4 * 2**30
 """Bound of what may wait to be worked on, in all connections together."""
 
 BACKLOG = 64
+
+SPARE = 8
+"""So many peers beyond `connections` may ask for the version, as health checks do, or wait."""
 
 LAST_CALL_SECONDS = 5.0
 """So long a server that was stopped waits for peers that have not begun their scan."""
@@ -110,7 +114,8 @@ class ScanServer(ABC):
         self._inbox_bytes = size_limit(
             "waiting_bytes", min(INBOX_BYTES, WAITING_BYTES // connections)
         )
-        self._free = threading.Semaphore(connections)
+        self._free = threading.Semaphore(connections + SPARE)
+        self._places = Turns(connections)
         self._stopping = False  # no Event: its lock can't be taken in a signal handler
         self._threads: set[threading.Thread] = set()
         self._open: dict[str, Scan] = {}
@@ -226,6 +231,7 @@ class ScanServer(ABC):
                 return
             scan = self.scan_of(connection, name)
             scan.inbox_bytes = self._inbox_bytes
+            scan.place = self._place
             self._open[name] = scan
             scan.run()
             if stream.says_something(0):
@@ -251,6 +257,14 @@ class ScanServer(ABC):
             give_memory_back()
             self._threads.discard(threading.current_thread())
             self._free.release()
+
+    @contextlib.contextmanager
+    def _place(self, scan: Scan) -> Iterator[None]:
+        """Wait until there is room for a scan, and keep it inside of the `with` block."""
+        scan.opened = math.inf  # it is not its peer that is waited for
+        with self._places.turn():
+            scan.opened = time.monotonic()
+            yield
 
 
 def _listener(host: str, port: int) -> socket.socket:

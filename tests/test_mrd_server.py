@@ -19,11 +19,13 @@ from chpnet_stream.client.pacing import Pacer
 from chpnet_stream.client.request import Request
 from chpnet_stream.client.source import Source
 from chpnet_stream.configurations import Configurations
+from chpnet_stream.doctor.ports import what_answers
 from chpnet_stream.mrd.files import ScanFile
 from chpnet_stream.mrd.wire.messages import Close, Config, Filename, Header, Response, Text
 from chpnet_stream.mrd_server import MrdServer
+from chpnet_stream.server import SPARE
 from tests.gadgets.peers import Answer, configuration, exchange, raw
-from tests.helpers import running
+from tests.helpers import running, wait_for
 from tests.scan.building import header_xml
 from tests.sessions import run, simulated
 
@@ -122,6 +124,28 @@ def test_what_is_unknown_is_told_and_not_replaced(server: MrdServer, small_scan:
     answer = ask(server, Config(configuration(metod="rss")), *items, Close())
     assert "did you mean 'method'" in said(answer)[0]
     assert len(ask(server, Filename("cg-sense"), *items, Close()).images) == 2
+
+
+def test_the_version_query_is_answered_while_all_places_are_taken(small_scan: Path) -> None:
+    """A health check that waits for a place would have the server stopped, with its scans."""
+    items = raw(*scan_items(small_scan), Close())
+    with (
+        serving(defaults={"method": "cg-sense"}, connections=1) as server,
+        dialled(server) as first,
+        dialled(server) as second,
+    ):
+        first.sendall(items[:-100])
+        wait_for(lambda: server._open)
+        second.sendall(items)
+        for _ in range(2 * SPARE):
+            assert "chpnet-stream" in what_answers(server.address[1], 20)
+        second.settimeout(1)
+        with pytest.raises(TimeoutError):
+            second.recv(1)  # it waits for its place
+        second.settimeout(60)
+        assert len(exchange(first, items[-100:]).images) == 2
+        assert len(exchange(second, b"").images) == 2
+        assert server.failed == 0
 
 
 def test_names_of_a_site(small_scan: Path) -> None:

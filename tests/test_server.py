@@ -106,7 +106,7 @@ def test_several_scans_at_once_and_one_that_waits(server: GadgetServer, small_sc
         third.start()
         third.join(0.5)
         assert not waiting  # there is no place for a third
-        assert server.scans == 2
+        assert wait_for(lambda: sum(s.begun for s in list(server._open.values())) == 2)
         assert len(exchange(second, data[half:]).images) == 2
         third.join()
         assert len(waiting[0].images) == 2

@@ -40,6 +40,7 @@ class Scan:
 
     Attributes:
         inbox_bytes: Bound of what may wait to be worked on.
+        place: Called with the scan; held while it is there. By default nobody has to wait.
         begun: The header has come.
         opened: When it was accepted, by the monotonic clock.
 
@@ -76,6 +77,7 @@ class Scan:
         self.patience = patience
         self.ready = ready
         self.turn = turn
+        self.place: Callable[[Scan], AbstractContextManager[object]] = nullcontext
         self.inbox_bytes = size_limit("waiting_bytes", INBOX_BYTES)
         self.watch = ScanWatch(self.name, kind, observers)
         self.begun = False
@@ -87,6 +89,10 @@ class Scan:
         Raises:
             Exception: What went wrong, once the peer was told.
         """
+        with self.place(self):
+            self._run()
+
+    def _run(self) -> None:
         token = CURRENT_SCAN.set(self.watch.live.scan_id)
         self.watch.open()
         try:
