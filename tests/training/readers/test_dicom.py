@@ -1,4 +1,5 @@
 import numpy as np
+import pydicom
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
@@ -107,6 +108,45 @@ def test_what_is_no_training_image_is_counted(tmp_path, changes, reason):
     bad = write_dicom(tmp_path / "bad", PIXELS, **changes)
     assert len(list(read_dicom([bad, good], skipped=counter))) == 1
     assert counter.counts == {reason: 1}
+
+
+def signed(tmp_path, pixels, **changes):
+    tmp_path.mkdir(exist_ok=True)
+    return write_dicom(tmp_path / "signed", pixels, PixelRepresentation=1, **changes)
+
+
+def test_a_series_with_samples_far_below_zero_is_no_magnitude(tmp_path):
+    """Phases and real parts, of which some scanners tell in private elements only."""
+    counter = SkipCounter()
+    middle = int(PIXELS.max()) // 2
+    path = signed(tmp_path, PIXELS.astype(np.int16) - middle)
+    good = write_dicom(tmp_path / "good", PIXELS, SeriesInstanceUID="1.2.3")
+    (image,) = read_dicom([path, good], skipped=counter)
+    np.testing.assert_allclose(image.magnitude, PIXELS / PIXELS.max(), rtol=1e-6)
+    assert counter.counts == {"no magnitude": 1}
+
+
+@pytest.mark.parametrize("unknown", [False, True])
+def test_parts_of_complex_images_by_ge_are_told_from_magnitudes(tmp_path, unknown):
+    """They share a series, and only a private element tells them apart."""
+    counter, files = SkipCounter(), []
+    for kind in range(4):  # magnitude, phase, real, imaginary
+        path = signed(tmp_path / str(kind), PIXELS, InstanceNumber=kind)
+        data = pydicom.dcmread(path)
+        block = data.private_block(0x0043, "GEMS_PARM_01", create=True)
+        block.add_new(0x2F, *(("UN", bytes([kind, 0])) if unknown else ("SS", kind)))
+        data.save_as(path)
+        files.append(path)
+    assert len(list(read_dicom(files, skipped=counter))) == 1
+    assert counter.counts == {"no magnitude": 3}
+
+
+def test_what_a_scanner_fills_up_is_dark(tmp_path):
+    pixels = PIXELS.astype(np.int16)
+    pixels[:2] = -2000
+    (image,) = read_dicom([signed(tmp_path, pixels, PixelPaddingValue=-2000)])
+    assert not image.magnitude[:2].any()
+    np.testing.assert_allclose(image.magnitude[2:], PIXELS[2:] / PIXELS[2:].max(), rtol=1e-6)
 
 
 def test_step_and_ticks(tmp_path):

@@ -20,13 +20,20 @@ from typing import Any
 import numpy as np
 
 from chpnet_stream.errors import InputError
-from chpnet_training.readers.image import SkipCounter, SourceImage, scale_volume
+from chpnet_training.readers.image import (
+    FURTHEST_BELOW,
+    SkipCounter,
+    SourceImage,
+    scale_volume,
+)
 
 _HEADER_TAGS = [
     "SOPClassUID", "Modality", "ImageType", "SeriesInstanceUID", "StudyInstanceUID", "PatientID",
     "SeriesDescription", "ProtocolName", "InstanceNumber", "SamplesPerPixel", "BurnedInAnnotation",
     "PhotometricInterpretation", "Rows", "ComplexImageComponent", "NumberOfFrames",
 ]  # fmt: skip
+_GE_CREATOR, _GE_KIND = (0x0043, 0x0010), (0x0043, 0x102F)
+"""GE tells in a private element only what an image is: 0 magnitude, else phase, real, imaginary."""
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _LOCALISER = re.compile(r"locali[sz]er|scout|survey|\b3[ -]?plane|\bloc\b", re.IGNORECASE)
 _NO_MAGNITUDE = {"P", "PHASE", "PHASE MAP", "R", "REAL", "I", "IMAGINARY", "VELOCITY"}
@@ -52,8 +59,8 @@ def read_dicom(
     """Yields the slices of all series among the files; each series is scaled by its own maximum.
 
     Left out and counted: other modalities, secondary captures, derived images (also mosaics),
-    localisers, images that are no magnitude, colour, images with burned-in text, files without
-    pixels.
+    localisers, images that are no magnitude (by header, or as a series has samples far below zero),
+    colour, images with burned-in text, files without pixels.
 
     Args:
         paths: the files, of any number of series, in any order.
@@ -68,9 +75,10 @@ def read_dicom(
     """
     skipped = SkipCounter() if skipped is None else skipped
     series: dict[tuple[str, str], list[_File]] = defaultdict(list)
+    tags = [*_HEADER_TAGS, _GE_CREATOR, _GE_KIND]
     for path in paths:
         try:
-            header = _read(path, stop_before_pixels=True, specific_tags=_HEADER_TAGS)
+            header = _read(path, stop_before_pixels=True, specific_tags=tags)
             with _as_input_error(path):
                 reason = _reason(header)
                 uid = str(header.get("SeriesInstanceUID") or path.parent)
@@ -92,15 +100,16 @@ def read_dicom(
     for place, files in enumerate(series.values()):
         files.sort(key=lambda file: (file.number, str(file.path)))
         if any(file.frames > 1 for file in files):
-            yield from _read_series(files, place, step, unreadable, tick)
+            yield from _read_series(files, place, step, skipped, unreadable, tick)
         else:
-            yield from _read_series(files[::step], place, 1, unreadable, tick)
+            yield from _read_series(files[::step], place, 1, skipped, unreadable, tick)
 
 
 def _read_series(
     files: list[_File],
     place: int,
     step: int,
+    skipped: SkipCounter,
     unreadable: Callable[[InputError, Path], None] | None,
     tick: Callable[[Path], None] | None,
 ) -> Iterator[SourceImage]:
@@ -115,8 +124,12 @@ def _read_series(
             tick(file.path)
     if not frames:
         return
-    # MONOCHROME1: the lowest number is the brightest. Its darkest is the series' highest.
+    lowest = min(float(frame.min()) for frame, _, _ in frames)
     highest = max(float(frame.max()) for frame, _, _ in frames)
+    if lowest < -FURTHEST_BELOW * highest:  # phases and the like whose headers don't say so
+        skipped.skip("no magnitude", f"series {place}")
+        return
+    # MONOCHROME1: the lowest number is the brightest. Its darkest is the series' highest.
     planes = [highest - frame if inverted else frame for frame, _, inverted in frames]
     try:
         scaled = scale_volume(np.concatenate([plane.ravel() for plane in planes]), "series")
@@ -151,9 +164,18 @@ def _reason(header: Any) -> str | None:
         (kinds[:1] == ["DERIVED"], "derived"),
         ("MOSAIC" in kinds, "mosaic"),
         (bool(_NO_MAGNITUDE & set(kinds)) or component != "MAGNITUDE", "no magnitude"),
+        (_is_part_of_ge(header), "no magnitude"),
         (str(header.get("BurnedInAnnotation") or "NO") == "YES", "burned-in annotation"),
     )
     return next((reason for found, reason in checks if found), None)
+
+
+def _is_part_of_ge(header: Any) -> bool:
+    """Whether it is a phase, real or imaginary image of a GE scanner, in whatever series."""
+    creator, kind = (header.get(tag) for tag in (_GE_CREATOR, _GE_KIND))
+    if creator is None or kind is None or str(creator.value).strip() != "GEMS_PARM_01":
+        return False
+    return bool(any(kind.value) if isinstance(kind.value, bytes) else kind.value)
 
 
 def _subject(header: Any, path: Path) -> str:
@@ -187,11 +209,13 @@ def _frames(path: Path, step: int) -> list[tuple[np.ndarray, tuple[float, float]
 
 
 def _rescaled(plane: np.ndarray, data: Any, frame: int) -> np.ndarray:
-    """Stored numbers times slope plus intercept, nothing below zero."""
+    """Stored numbers times slope plus intercept; zero where nothing was measured."""
     found = _functional(data, frame, "PixelValueTransformationSequence", "RescaleSlope") or data
     slope = float(found.get("RescaleSlope", 1.0) or 1.0)
     intercept = float(found.get("RescaleIntercept", 0.0) or 0.0)
-    return np.maximum(plane.astype(np.float32) * slope + intercept, 0).astype(np.float32)
+    values = (plane.astype(np.float32) * slope + intercept).astype(np.float32)
+    values[plane == data.get("PixelPaddingValue")] = 0
+    return values
 
 
 def _pixel_size(data: Any, frame: int) -> tuple[float, float] | None:
