@@ -351,7 +351,7 @@ def test_a_failing_run_is_an_error_with_its_last_words(bank, tmp_path):
     with pytest.raises(TrainingError, match=r"teacher: .*exit code 2; .*log\.txt: .*damaged file"):
         train_all(tiny_study(), bank, tmp_path, deadline=soon())
     assert not (tmp_path / "teacher" / DONE).exists()
-    assert not list(tmp_path.glob("dynamic-*"))  # it would have taught them
+    assert not (tmp_path / "none-seed0").exists()
 
 
 def test_a_failing_run_holds_up_no_other_one(bank, finished, tmp_path, caplog):
@@ -365,6 +365,22 @@ def test_a_failing_run_holds_up_no_other_one(bank, finished, tmp_path, caplog):
     assert (folder / "none-seed1" / DONE).exists()
     assert not (folder / "none-seed0" / DONE).exists()
     assert "none-seed0: expected the run to finish" in caplog.text  # told at once
+
+
+def test_a_failing_run_does_not_end_a_study_that_is_made_in_pieces(
+    bank, finished, tmp_path, caplog
+):
+    """The code of the command says whether the same command has more to do."""
+    folder = shutil.copytree(finished["folder"], tmp_path / "out")
+    for name in ("none-seed0", "none-seed1"):
+        shutil.rmtree(folder / name)
+    (folder / "none-seed0").mkdir()
+    (folder / "none-seed0" / CHECKPOINT).write_bytes(b"no checkpoint")
+    end, second = soon(), folder / "none-seed1" / LOG
+    stopped = lambda: second.exists() or time.monotonic() > end  # noqa: E731
+    assert train_all(tiny_study(), bank, folder, stop=stopped) is False
+    assert second.exists()
+    assert "none-seed0: expected the run to finish" in caplog.text
 
 
 def test_stopped_at_a_checkpoint(bank, tmp_path):

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -212,7 +212,8 @@ def train_all(
     """Train what is not trained yet; returns whether everything is.
 
     A run that another process is training (the child of an ablation that was killed) is left to it
-    and continued once that has ended. A run that fails holds up none but those that it teaches.
+    and continued once that has ended. A run that fails holds up no other one, unless it is the
+    teacher's.
 
     Args:
         study: What to train.
@@ -226,8 +227,9 @@ def train_all(
         progress: Told the last line of a run, the runs finished and all runs.
 
     Raises:
-        FailedRunsError: If runs have failed, when the others are done.
-        TrainingError: If a finished run is one of another recipe, data, teacher or precision.
+        FailedRunsError: If runs have failed, when the others are done; until then a warning tells.
+        TrainingError: If the teacher's run fails. If a finished run is one of another recipe, data,
+            teacher or precision.
     """
     runs = list(runs_of(study))
     finished = [run for run in runs if run.is_done(folder)]
@@ -238,8 +240,8 @@ def train_all(
     late = False
     try:
         while running or not late:
-            waiting = [run for run in runs if run not in running and not run.is_done(folder)]
-            waiting = [run for run in waiting if not _is_lost(run, failed)]
+            undone = [run for run in runs if not run.is_done(folder) and run.name not in failed]
+            waiting = [run for run in undone if run not in running]
             if not waiting and not running:
                 break
             if not late and _is_late(deadline, stop):
@@ -257,6 +259,8 @@ def train_all(
                         f"{run.name}: expected the run to finish, found exit code {code}; see "
                         f"{folder / run.name / LOG}: {_last_line(folder, run)}"
                     )
+                    if run.verb == "teacher":
+                        raise TrainingError(failed[run.name])
                     logger.warning("%s", failed[run.name])
             if progress is not None and running:
                 names = "; ".join(f"{run.name}: {_last_line(folder, run)}" for run in running)
@@ -267,16 +271,12 @@ def train_all(
             process.terminate()
         for process in running.values():
             process.wait()
-    if failed:
+    undone = [run for run in runs if not run.is_done(folder)]
+    if failed and all(run.name in failed for run in undone):
         first, *more = failed
         others = f" (so have {', '.join(more)})" if more else ""
         raise FailedRunsError(f"{failed[first]}{others}")
-    return all(run.is_done(folder) for run in runs)
-
-
-def _is_lost(run: Run, failed: Mapping[str, str]) -> bool:
-    """Whether a run has failed, or the teacher that it needs."""
-    return run.name in failed or (run.verb == "distill" and "teacher" in failed)
+    return not undone
 
 
 def _refuse_others(finished: Sequence[Run], data: Path, folder: Path, precision: str) -> None:

@@ -84,8 +84,8 @@ def command(
     The arms differ in the section `distillation` only: data, masks, order, steps and the first
     weights are the same for the same seed. The same command again goes on where it was stopped. The
     report (Markdown, JSON, curves, pictures) is written from whatever is finished; after Ctrl-C
-    (exit code 130), which stops all runs at checkpoints, it is not. A run that fails holds up no
-    other one; the command ends with its error when the others are done.
+    (exit code 130), which stops all runs at checkpoints, it is not. A run that fails (not the
+    teacher's) holds up no other one; the command ends with its error when the others are done.
 
     Scores are of slices that no validation has seen: of the split `test` where the data have one
     (`chpnet-train prepare --test`), else of the validation's subjects, drawn anew.
