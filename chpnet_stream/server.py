@@ -64,6 +64,7 @@ class ScanServer(ABC):
     Attributes:
         scans: Connections that were accepted.
         failed: Of these, scans that ended with an error.
+        questions: Of these, peers that had no scan: they asked for the version, or only looked.
 
     Args:
         host: Address to listen on.
@@ -111,6 +112,7 @@ class ScanServer(ABC):
         self.turns = Turns(workers)
         self.scans = 0
         self.failed = 0
+        self.questions = 0
         self._inbox_bytes = size_limit(
             "waiting_bytes", min(INBOX_BYTES, WAITING_BYTES // connections)
         )
@@ -228,12 +230,14 @@ class ScanServer(ABC):
         try:
             if stream.says_something(LOOK_SECONDS) is False:
                 logger.debug("%s: only looked whether somebody listens", name)
+                self.questions += 1
                 return
             scan = self.scan_of(connection, name)
             scan.inbox_bytes = self._inbox_bytes
             scan.place = self._place
             self._open[name] = scan
             scan.run()
+            self.questions += not scan.begun
             if stream.says_something(0):
                 logger.warning(
                     "%s: the peer sends on behind CLOSE, which is not looked at: another scan "

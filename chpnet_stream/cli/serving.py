@@ -232,7 +232,8 @@ def run_server(server: ScanServer, what: str, serving: Serving, *, images: bool 
         server.serve()
     finally:
         signal.set_wakeup_fd(-1)
-    logger.info("stopped after %d scans, %d of them failed", server.scans, server.failed)
+    scans = server.scans - server.questions
+    logger.info("stopped after %d scans, %d of them failed", scans, server.failed)
     if server.engines.is_loading():
         logger.info("waiting for an engine that is being loaded; a second signal ends at once")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from chpnet_stream.doctor.ports import what_answers
 from chpnet_stream.mrd.wire.messages import Query
 from tests.gadgets.peers import configuration, conversation, exchange, raw
 from tests.programs import Running, chpnet
@@ -33,6 +34,21 @@ def test_a_second_signal_ends_at_once() -> None:
                 made.process.wait(1)
             made.process.send_signal(signal.SIGTERM)
             assert made.process.wait(20) == -signal.SIGTERM
+    finally:
+        made.process.kill()
+        made.process.communicate()
+
+
+def test_health_checks_are_no_scans() -> None:
+    """After a day there seemed to have been thousands."""
+    made = Running("serve")
+    try:
+        assert "chpnet-stream" in what_answers(made.port, 20)
+        socket.create_connection(("127.0.0.1", made.port)).close()
+        time.sleep(0.5)
+        made.process.send_signal(signal.SIGTERM)
+        assert "stopped after 0 scans, 0 of them failed" in made.line("stopped after")
+        assert made.process.wait(60) == 0
     finally:
         made.process.kill()
         made.process.communicate()
