@@ -56,7 +56,12 @@ FLAGS: tuple[FlagInfo, ...] = (
     FlagInfo(11, "ACQ_FIRST_IN_PHASE", _EDGE),
     FlagInfo(12, "ACQ_LAST_IN_PHASE", _EDGE),
     FlagInfo(13, "ACQ_FIRST_IN_REPETITION", _EDGE),
-    FlagInfo(14, "ACQ_LAST_IN_REPETITION", _EDGE, "completes every open slice of that repetition"),
+    FlagInfo(
+        14,
+        "ACQ_LAST_IN_REPETITION",
+        _EDGE,
+        "completes every open slice of that repetition; with 8, those with the same lines",
+    ),
     FlagInfo(15, "ACQ_FIRST_IN_SET", _EDGE),
     FlagInfo(16, "ACQ_LAST_IN_SET", _EDGE),
     FlagInfo(17, "ACQ_FIRST_IN_SEGMENT", _EDGE),
@@ -67,7 +72,9 @@ FLAGS: tuple[FlagInfo, ...] = (
     FlagInfo(22, "ACQ_IS_REVERSE", Treatment.REVERSE),
     FlagInfo(23, "ACQ_IS_NAVIGATION_DATA", _SKIP),
     FlagInfo(24, "ACQ_IS_PHASECORR_DATA", _SKIP),
-    FlagInfo(25, "ACQ_LAST_IN_MEASUREMENT", _EDGE, "completes every open slice"),
+    FlagInfo(
+        25, "ACQ_LAST_IN_MEASUREMENT", _EDGE, "completes every open slice that lacks no lines"
+    ),
     FlagInfo(26, "ACQ_IS_HPFEEDBACK_DATA", _SKIP),
     FlagInfo(27, "ACQ_IS_DUMMYSCAN_DATA", _SKIP),
     FlagInfo(28, "ACQ_IS_RTFEEDBACK_DATA", _SKIP),

@@ -15,7 +15,8 @@ def missing_lines(image: Lines, calibration: SparseLines, encoding: Encoding, fl
     """Lines that were to be expected and are not there.
 
     Expected are, in each partition: with acceleration 1, all lines; with acceleration R, every R-th
-    line of the lattice that the image lines are on. Irregular patterns have nothing to be expected.
+    line of the lattice that the image lines are on. Irregular patterns have nothing to be expected
+    but, of a line of a slab, the partitions between its first and its last one.
     Where a flag ended the slice, the range is that of the lines measured (partial Fourier and
     elliptical scanning leave the edge out on purpose); where the scan just ended or moved on, it is
     that of encodingLimits.
@@ -37,20 +38,31 @@ def missing_lines(image: Lines, calibration: SparseLines, encoding: Encoding, fl
             return 0
         residues = np.bincount(rows % step, minlength=step)
         if residues.max() < REGULAR * len(rows):
-            return 0
+            return int(_skipped_partitions(there).sum())
         expected_rows = np.arange(there.shape[1]) % step == int(residues.argmax())
     else:
         expected_rows = np.ones(there.shape[1], bool)
     low, high = _rows_of(encoding, 1, there.shape[1])
     first_z, last_z = _rows_of(encoding, 2, there.shape[0])
-    missing = 0
+    missing = _skipped_partitions(there)
     for z in range(first_z, last_z):
         measured = np.flatnonzero(there[z])
         if flagged and len(measured) == 0:
             continue
         begin, end = (int(measured[0]), int(measured[-1]) + 1) if flagged else (low, high)
-        missing += int((expected_rows[begin:end] & ~there[z, begin:end]).sum())
-    return missing
+        missing[z, begin:end] |= expected_rows[begin:end] & ~there[z, begin:end]
+    return int(missing.sum())
+
+
+def _skipped_partitions(there: np.ndarray) -> np.ndarray:
+    """Places between the first and the last partition of a line that were left out, bool `z y`.
+
+    The edges of a slab may be left out on purpose. What is left out within is undersampling along
+    the slab, for which there is no reconstruction: it leaves aliasing in every partition.
+    """
+    begun = np.logical_or.accumulate(there, axis=0)
+    not_over = np.logical_or.accumulate(there[::-1], axis=0)[::-1]
+    return np.asarray(begun & not_over & ~there)
 
 
 def seems_complete(image: Lines, encoding: Encoding) -> bool:

@@ -62,7 +62,7 @@ class Slice:
             oversampling removal leaves small values there.
         received_at: `time.monotonic()` when the last readout arrived.
         edges: first-in and last-in flags of all lines together, for the image header;
-            last-in-measurement only in the last slice or partition that its line has ended.
+            last-in-measurement only in the last slice or partition of a scan that had the flag.
         serial: the same as that of the `GrowingSlice` that it was; 0 where it was none.
         filled: noise in each line relative to one that was measured in all partitions, float32
             `ky` (`Lines.filled`); None in 2-D.
@@ -147,11 +147,13 @@ class SliceAssembler:
     """Puts acquisitions together to slices, and yields each as soon as it is complete.
 
     A slice is complete with its last-in-slice flag (or that of another contrast, phase or set with
-    the same lines, where all are there), with the last-in-repetition or last-in-measurement flag of
-    the scan, when its counters move on (another repetition of the same slice begins, or, in scans
-    without last-in-slice flags, another slice begins and all expected lines are there), and at the
-    end of the scan. With averages, flags count in the last average. Where lines are missing at a
-    last-in-slice flag, a line of another slice is waited for: all of an echo train may have it.
+    the same lines, where all are there), with the last-in-repetition flag of the scan, with its
+    last-in-measurement flag where its lines are there, when its counters move on (another
+    repetition of the same slice begins, or, in scans without last-in-slice flags, another slice
+    begins and all expected lines are there), and at the end of the scan. With averages, flags count
+    in the last average. Where lines are missing at a last-in-slice flag, a line of another slice is
+    waited for: all of an echo train may have it. A last-in-repetition flag beside a last-in-slice
+    flag is that of the slice, and of others with the same lines.
 
     Noise (flag 19) and the kinds that are no image data are counted in `counts`, not used.
 
@@ -196,6 +198,7 @@ class SliceAssembler:
         self._open: OrderedDict[Key, _Open] = OrderedDict()
         self._ending: dict[Key, int] = {}
         self._flags_end = False
+        self._is_last = False
         self._cut_off: dict[Key, None] = {}
         self._held: dict[tuple[int, ...], list[tuple[_Open, int]]] = {}
         self._slice_flags = False
@@ -240,10 +243,10 @@ class SliceAssembler:
         if image and calibration:
             self.counts["calibration and image"] += 1
         grid, store = self._prepare(acquisition, image)
-        self._check(acquisition)
         if grid.encoding.index != acquisition.encoding_space_ref:
             self.counts["calibration in another encoding space"] += 1
             return []
+        self._check(acquisition)
         row = grid.place(acquisition)
         samples, echo = grid.readout.place(acquisition)
         key = _key(acquisition)
@@ -308,6 +311,7 @@ class SliceAssembler:
         done = [s for key in list(self._open) for s in self._close(key, flagged=key in ended)]
         for group in list(self._held):
             done += self._release(group)
+        self._mark_last(done)
         return done
 
     def end_block(self) -> list[Slice]:
@@ -326,13 +330,16 @@ class SliceAssembler:
         index = int(acquisition.encoding_space_ref)
         if self._grid is not None and self._store is not None:
             known = self._grid.encoding.index
-            if image and index != known:
+            if image and index != known and self.counts["image"] == 1:
+                self._drop_calibration()  # so far there was nothing else
+            elif image and index != known:
                 raise UnsupportedScanError(
                     f"acquisition {acquisition.scan_counter} has image data of encoding space "
                     f"{index}, those before it of {known}; expected one encoding space with image "
                     "data, split the scan"
                 )
-            return self._grid, self._store
+            else:
+                return self._grid, self._store
         if index >= len(self.header.encodings):
             raise InconsistentScanError(
                 f"acquisition {acquisition.scan_counter} belongs to encoding space {index}, the "
@@ -340,14 +347,19 @@ class SliceAssembler:
             )
         encoding = self.header.encodings[index]
         found = encoding.problems()
-        if not image and len(self.header.encodings) > 1:
-            # Calibration first: the image encoding is the one that can be reconstructed.
+        if found and not image and len(self.header.encodings) > 1:
+            # Calibration first: the image encoding is one that can be reconstructed.
             encoding = next(e for e in self.header.encodings if not e.problems())
         elif found:
             raise UnsupportedScanError("this scan can't be reconstructed: " + "; ".join(found))
         self._grid = Grid.of(encoding)
         self._store = CalibrationStore(encoding, self._mode)
         return self._grid, self._store
+
+    def _drop_calibration(self) -> None:
+        """Forget calibration lines of another encoding space than that of the image data."""
+        self._open.clear()
+        self.coils = 0
 
     def _check(self, acquisition: Any) -> None:
         coils = acquisition.data.shape[0]
@@ -410,7 +422,7 @@ class SliceAssembler:
         slot.lines += 1
         slot.average = max(slot.average, int(acquisition.idx.average))
         slot.received_at = time.monotonic() if received_at is None else received_at
-        slot.edges |= int(acquisition.flags) & (flags.IMAGE_EDGES | flags.LAST_IN_MEASUREMENT)
+        slot.edges |= int(acquisition.flags) & flags.IMAGE_EDGES
 
     def _known_grid(self) -> Grid:
         if self._grid is None:
@@ -428,40 +440,84 @@ class SliceAssembler:
                 return self._close(ended, flagged=True)
             return []
         if mask & flags.LAST_IN_MEASUREMENT:
-            last = [s for key in list(self._open) for s in self._close(key, flagged=True)]
-            for data in last:  # several slices, or partitions of a slab: only one ends it
-                data.edges &= ~flags.LAST_IN_MEASUREMENT
-            if last:
-                last[-1].edges |= flags.LAST_IN_MEASUREMENT
-            return last
+            return self._measurement_ended(ended, acquisition)
         if self._grid is None:
             return []
         averages = self._grid.encoding.limit("average").maximum
         if acquisition.idx.average < averages:
             return []
+        # Of slices that are measured in turn, each may have both flags in its last line.
+        rest = mask & flags.LAST_IN_REPETITION and not mask & flags.LAST_IN_SLICE
         keys = [] if slot is None else self._alike(ended, slot)
         if mask & flags.LAST_IN_REPETITION:
             keys = [key for key in self._open if key[3] == ended[3]]
-        done: list[Slice] = []
+        keys = [key for key in keys if self._may_end(key, ended, bool(rest))]
+        over = [key for key in keys if rest or self._is_whole(key, acquisition)]
         for key in keys:
-            slot = self._open[key]
-            if not slot.has_image or not self._has_all_partitions(slot, mask):
-                continue
-            if mask & flags.LAST_IN_REPETITION or self._is_whole(key):
-                done += self._close(key, flagged=True)
-            else:
-                self._ending.setdefault(key, slot.lines)
+            if key not in over:
+                self._ending.setdefault(key, self._open[key].lines)
+        return [s for key in over for s in self._close(key, flagged=True)]
+
+    def _measurement_ended(self, ended: Key, acquisition: Any) -> list[Slice]:
+        """Close what has its lines. All of an echo train, or all echoes, may have this flag.
+
+        What lacks lines waits for them, or for the end of the scan.
+        """
+        over = [
+            key
+            for key, slot in self._open.items()
+            if not slot.has_image
+            or (self._may_end(key, ended, rest=False) and self._is_whole(key, acquisition))
+        ]
+        if ended in self._open and ended not in over:
+            self._ending.setdefault(ended, self._open[ended].lines)
+        done = [s for key in over for s in self._close(key, flagged=True)]
+        self._is_last = True
+        if not self.open_slices:
+            self._mark_last(done)
         return done
 
-    def _is_whole(self, key: Key) -> bool:
+    def _mark_last(self, done: list[Slice]) -> None:
+        """Of several slices, or partitions of a slab, only one ends the measurement."""
+        if done and self._is_last:
+            done[-1].edges |= flags.LAST_IN_MEASUREMENT
+
+    def _may_end(self, key: Key, ended: Key, rest: bool) -> bool:
+        """Whether a last flag of `ended` may be one of the slice `key`, too.
+
+        Args:
+            key: A slice that is open.
+            ended: The counters of the line with the flag.
+            rest: It is the end of all that is open.
+        """
+        other, slot = self._open[key], self._open.get(ended)
+        if not other.has_image or not (rest or self._has_all_partitions(other)):
+            return False
+        if rest or key == ended or slot is None:
+            return True
+        if np.array_equal(other.image.count, slot.image.count):
+            return True
+        encoding = self._known_grid().encoding
+        missing = missing_lines(other.image, other.calibration, encoding, flagged=False)
+        return other.lines >= slot.lines and not missing
+
+    def _is_whole(self, key: Key, acquisition: Any = None) -> bool:
         """Whether a slice with a last flag has its lines: between the first and the last of them.
 
-        Where some were missing at an earlier flag, all of the limits must be there.
+        Where some were missing at an earlier flag, all of the limits must be there. The line with
+        the flag is the last one of its partition: of a slab, all must have come to it.
         """
         if self._flags_end:
             return True
-        slot, first = self._open[key], key not in self._ending
-        return not missing_lines(slot.image, slot.calibration, self._known_grid().encoding, first)
+        grid, slot, first = self._known_grid(), self._open[key], key not in self._ending
+        if missing_lines(slot.image, slot.calibration, grid.encoding, first):
+            return False
+        if not first or grid.shape[0] == 1 or acquisition is None or _key(acquisition) != key:
+            return True
+        if not flags.is_image(int(acquisition.flags)):
+            return True
+        there = slot.image.count > 0
+        return bool(there[there.any(axis=1), grid.place(acquisition)[1]].all())
 
     def _ended(self, key: Key) -> list[Slice]:
         """Close slices with a last flag and missing lines, now that a line of `key` comes.
@@ -491,10 +547,10 @@ class SliceAssembler:
             )
         ]
 
-    def _has_all_partitions(self, slot: _Open, mask: int) -> bool:
+    def _has_all_partitions(self, slot: _Open) -> bool:
         """False where a 3-D slab has its last-in-slice flag in every partition."""
         grid = self._known_grid()
-        if grid.shape[0] == 1 or mask & flags.LAST_IN_REPETITION:
+        if grid.shape[0] == 1:
             return True
         measured = int((slot.image.count.max(axis=1) > 0).sum())
         return measured >= min(grid.encoding.limit("kspace_encoding_step_2").count, grid.shape[0])

@@ -1,5 +1,7 @@
 import logging
 
+import pytest
+
 from tests.scan.building import Scan, assemble, close, expected
 
 NY = 16
@@ -48,3 +50,27 @@ def test_scans_with_last_flags_wait_for_them():
     slices = assemble(scan)
     assert [s.counters["slice"] for s in slices] == [2, 0, 1]
     assert [int(s.sampled.sum()) for s in slices] == [8, 10, 10]
+
+
+@pytest.mark.parametrize("acceleration", [1, 3])
+def test_lines_that_lack_partitions_within_a_slab_are_noticed(acceleration):
+    """Undersampled at random in both directions, as for compressed sensing: aliased throughout."""
+    scan = Scan.of(nz=8, acceleration=(acceleration, 1))
+    for ky in range(NY):
+        for kz in range(8):
+            if (3 * ky + kz) % 4:
+                scan.line(ky, kz=kz)
+    slices = assemble(scan)
+    assert [s.complete for s in slices] == [False] * 8
+    assert slices[0].missing_lines >= 16
+
+
+@pytest.mark.parametrize("acceleration", [1, 2])
+def test_elliptical_scanning_lacks_nothing(acceleration):
+    scan = Scan.of(nz=8, acceleration=(acceleration, 1))
+    for kz in range(8):
+        for ky in range(0, NY, acceleration):
+            if ((ky - 8) / 8) ** 2 + ((kz - 4) / 4) ** 2 <= 1:
+                scan.line(ky, kz=kz)
+    scan.line(8, 25, kz=4)
+    assert [s.missing_lines for s in assemble(scan)] == [0] * 8

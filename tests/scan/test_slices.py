@@ -469,3 +469,104 @@ def test_samples_that_no_image_can_hold_are_refused(scale):
     assert assembler.feed(scan.line(0, scale=1e10)) == []
     with pytest.raises(BadSamplesError, match=r"samples up to \de\+\d\d, expected .* below 1e\+15"):
         assembler.feed(scan.line(1, scale=scale))
+
+
+@pytest.mark.parametrize("last", [(8, 14), (25,), (8, 25), (8, 14, 25)])
+def test_each_slice_measured_in_turn_may_have_the_flags_of_the_last_one(last):
+    scan = Scan.of(limits={"slice": (0, 2, 0)})
+    for ky in range(NY):
+        for n in range(3):
+            scan.line(ky, *(last if ky == NY - 1 else ()), slice=n, scale=n + 1)
+    slices = assemble(scan)
+    assert numbers(slices, "slice") == [(0,), (1,), (2,)]
+    for n, made in enumerate(slices):
+        assert made.complete
+        close(made.kspace, (n + 1) * expected(scan, range(NY)))
+    assert [s.edges >> 24 & 1 for s in slices] == [0, 0, 1 if 25 in last else 0]
+
+
+@pytest.mark.parametrize("last", [(25,), (8, 25)])
+def test_all_echoes_of_the_last_excitation_may_end_the_measurement(last):
+    scan = Scan.of(limits={"contrast": (0, 2, 0)})
+    for ky in range(NY):
+        for echo in range(3):
+            scan.line(ky, *(last if ky == NY - 1 else ()), contrast=echo)
+    assembler = SliceAssembler(scan.header)
+    given = [(n, s) for n, a in enumerate(scan.made) for s in assembler.feed(a)]
+    assert [(n, s.counters["contrast"]) for n, s in given] == [(45, 0), (46, 1), (47, 2)]
+    assert all(s.complete for _, s in given)
+    assert [s.edges >> 24 & 1 for _, s in given] == [0, 0, 1]
+    assert assembler.flush() == []
+
+
+@pytest.mark.parametrize("last", [(8,), (25,), (8, 14)])
+def test_all_partitions_of_the_last_shot_may_have_the_last_flag(last):
+    """Magnetisation-prepared: partitions in each shot, lines from shot to shot."""
+    scan = Scan.of(nz=4)
+    for ky in range(NY):
+        for kz in range(4):
+            scan.line(ky, *(last if ky == NY - 1 else ()), kz=kz)
+    assembler = SliceAssembler(scan.header)
+    given = [(n, s) for n, a in enumerate(scan.made) for s in assembler.feed(a)]
+    assert [n for n, _ in given] == [63] * 4
+    volume = centred_ifft(scan.kspace, axis=1)
+    for z, (_, made) in enumerate(given):
+        close(made.kspace, cropped(volume[:, z], NX))
+    assert assembler.flush() == []
+
+
+def test_last_flags_of_slice_and_repetition_in_every_partition():
+    scan = Scan.of(nz=4)
+    for kz in range(4):
+        scan.lines(range(NY), kz=kz, last=(8, 14))
+    assembler = SliceAssembler(scan.header)
+    assert [len(assembler.feed(a)) for a in scan.made] == [0] * 63 + [4]
+
+
+def test_an_echo_train_may_end_the_measurement_with_all_its_lines():
+    scan = Scan.of()
+    for train in range(4):
+        for echo in range(4):
+            scan.line(train + 4 * echo, *((8, 25) if train == 3 else ()))
+    (made,) = assemble(scan)
+    assert made.complete
+    assert made.edges >> 24 & 1
+    close(made.kspace, expected(scan, range(NY)))
+
+
+def test_averages_in_turn_with_the_flags_of_slice_and_repetition():
+    scan = Scan.of(limits={"slice": (0, 1, 0), "average": (0, 1, 0)})
+    for ky in range(NY):
+        for average in range(2):
+            for n in range(2):
+                last = (8, 14) if ky == NY - 1 else ()
+                scan.line(ky, *last, slice=n, average=average)
+    assert [s.sampled.tolist() for s in assemble(scan)] == [[2] * NY] * 2
+
+
+def test_calibration_in_another_encoding_space_may_have_other_coils():
+    scan = Scan.of(encodings=2)
+    scan.line(8, 20, data=scan.kspace[:2, 0, 8], encoding_space_ref=1)
+    scan.lines(range(NY))
+    (made,) = assemble(scan)
+    close(made.kspace, expected(scan, range(NY)))
+
+
+@pytest.mark.parametrize("coils", [2, 3])
+def test_the_images_of_the_second_encoding_space_may_come_behind_calibration_of_the_first(coils):
+    scan = Scan.of(encodings=2)
+    for ky in range(4, 12):
+        scan.line(ky, 20, data=scan.kspace[:coils, 0, ky])
+    scan.lines(range(NY), encoding_space_ref=1)
+    (made,) = assemble(scan)
+    assert made.encoding.index == 1
+    close(made.kspace, expected(scan, range(NY)))
+
+
+def test_calibration_of_the_second_encoding_space_serves_its_images():
+    scan = Scan.of(encodings=2, mode="separate")
+    for ky in range(4, 12):
+        scan.line(ky, 20, encoding_space_ref=1)
+    scan.lines(range(NY), encoding_space_ref=1)
+    (made,) = assemble(scan)
+    assert made.calibrated.tolist() == [4 <= ky < 12 for ky in range(NY)]
