@@ -127,21 +127,20 @@ class CoilCalibration:
     def whitening(self, data: Slice) -> Tensor:
         """Matrix `coils coils` (on the CPU) that gives noise unit variance of a complex sample.
 
-        It is made from the noise scan. Where there is none that can be used, one factor for all
-        coils comes from the first slice: coils keep their balance, and with it the image its
-        shading. It stays the same for the whole scan, and so does the scale of the images.
-
-        Raises:
-            InconsistentScanError: If the noise scan has other coils than the slice.
+        It is made from the noise scan. Where there is none that can be used (that of other coils
+        can't), one factor for all coils comes from the first slice: coils keep their balance, and
+        with it the image its shading. It stays the same for the whole scan, and so does the scale
+        of the images.
         """
         if self._whitening is None and not self.noise.is_empty:
-            if not self.noise.flaw:
+            unfit = self.noise.unfit(data.kspace.shape[0])
+            if not unfit:
                 dwell = float(data.head.sample_time_us)
                 matrix = self.noise.whitening(dwell, coils=data.kspace.shape[0])
                 self._whitening = torch.from_numpy(matrix)
                 self.noise_source = self.noise.source
             else:
-                logger.warning("%s; going on as if there were none", self.noise.flaw)
+                logger.warning("%s; going on as if there were none", unfit)
         if self._whitening is None:
             return self._estimate(data)
         return self._whitening
@@ -170,7 +169,6 @@ class CoilCalibration:
         Raises:
             MissingCalibrationError: If the slice has too few calibration lines.
             ReconstructionError: If its calibration lines give no maps, for lack of signal.
-            InconsistentScanError: If the noise scan has other coils than the slice.
         """
         whitening = self.whitening(data)
         if data.kspace.shape[0] == 1:
@@ -197,7 +195,8 @@ class CoilCalibration:
             The maps, as soon as they are made; None where it can't be begun yet: nothing is known
             of the noise before the first slice is complete, or lines are missing.
         """
-        if self._whitening is None and (self.noise.is_empty or self.noise.flaw):
+        unfit = self.noise.is_empty or self.noise.unfit(data.kspace.shape[0])
+        if self._whitening is None and unfit:
             return None
         if data.kspace.shape[0] == 1:
             return None

@@ -176,7 +176,6 @@ class SliceReconstructor:
         Raises:
             MissingCalibrationError: If a complete slice has no calibration lines, and no slice
                 before it had any.
-            InconsistentScanError: If the noise scan doesn't belong to the data.
             ReconstructionError: If no method gives a finite image.
         """
         wanted = method or self.method

@@ -328,10 +328,11 @@ class Session:
     def messages(self, image: SessionImage) -> list[Any]:
         """What is sent for an image: itself, and the conventional one where that is asked for.
 
-        The last image of a scan is told as such where its lines were.
+        The last image of a scan is told as such where its lines were; it is the last of both.
         """
         last = bool(image.data.edges & flags.LAST_IN_MEASUREMENT)
-        made = [self.to_ismrmrd(image, last=last)]
+        both = self.options.send_baseline and self.options.method == "chpnet"
+        made = [self.to_ismrmrd(image, last=last and not both)]
         baseline = image.result.baseline
         if baseline is None and self.options.send_baseline:
             # The network isn't asked any more: both series go on.

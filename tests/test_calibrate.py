@@ -290,6 +290,23 @@ def test_a_noise_scan_that_is_too_short_is_none(
     torch.testing.assert_close(found, without)
 
 
+def test_a_noise_scan_of_other_coils_is_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That of another coil cost the whole scan."""
+    _, slices = slices_of(simulated(tmp_path, slices=1))
+    noise = np.random.default_rng(0).standard_normal((2, 256)).astype(np.complex64)
+    other = NoiseScan()
+    other.add(ismrmrd.Acquisition.from_array(noise))
+    calibration = CoilCalibration(other, CPU)
+    assert calibration.anticipate(slices[0]) is None
+    found = calibration.sensitivities(slices[0]).matrix
+    assert calibration.noise_source == "estimated"
+    assert "the noise scan has 2 coils, the imaging data" in caplog.text
+    without = CoilCalibration(NoiseScan(), CPU).sensitivities(slices[0]).matrix
+    torch.testing.assert_close(found, without)
+
+
 def test_maps_that_failed_for_want_of_memory_are_made_again(
     small_scan: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

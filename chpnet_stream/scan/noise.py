@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from copy import copy
 from typing import Any
 
@@ -19,6 +20,8 @@ LEAST_SAMPLES = 2
 
 REGULARISATION = 1e-7
 """Smallest eigenvalue kept, as a fraction of the largest, of the normalised covariance."""
+
+logger = logging.getLogger(__name__)
 
 
 class NoiseScan:
@@ -39,6 +42,7 @@ class NoiseScan:
         self.origin = ""
         self._sum: np.ndarray | None = None
         self._given = False
+        self._mixed = False
 
     @classmethod
     def of_covariance(
@@ -102,9 +106,11 @@ class NoiseScan:
     def add(self, acquisition: Any) -> None:
         """Add one noise acquisition (`coils samples`).
 
+        One with another dwell time is scaled to that of the first. Of other numbers of coils (a
+        body coil's noise beside that of the array), the largest one counts.
+
         Raises:
-            InconsistentScanError: another number of coils or dwell time than the ones before, no
-                coils, or too many.
+            InconsistentScanError: no coils, or too many.
             BadSamplesError: NaN or infinite samples.
         """
         check_coils(acquisition)
@@ -119,20 +125,21 @@ class NoiseScan:
         if self.origin:
             self.noise_bandwidth, self.samples, self._sum = self._own_bandwidth, 0, None
             self.origin, self._given = "", False
-        if self._sum is None:
+        if self._sum is not None and noise.shape[0] != len(self._sum) and not self._mixed:
+            self._mixed = True
+            logger.warning(
+                "a noise acquisition has %d coils, those before it %d: those with the most count",
+                noise.shape[0],
+                len(self._sum),
+            )
+        if self._sum is None or noise.shape[0] > len(self._sum):
             self._sum = np.zeros((noise.shape[0],) * 2, dtype=np.complex128)
-            self.dwell_time_us = dwell
-        if noise.shape[0] != len(self._sum):
-            raise InconsistentScanError(
-                f"a noise acquisition has {noise.shape[0]} coils, those before it "
-                f"{len(self._sum)}; expected the same number in all"
-            )
-        if not np.isclose(dwell, self.dwell_time_us, rtol=1e-3):
-            raise InconsistentScanError(
-                f"a noise acquisition has a dwell time of {dwell:g} us, those before it "
-                f"{self.dwell_time_us:g} us; expected the same in all"
-            )
-        self._sum += noise @ noise.conj().T
+            self.samples, self.dwell_time_us = 0, dwell
+        if noise.shape[0] < len(self._sum):
+            return
+        known = dwell > 0 and self.dwell_time_us > 0
+        share = dwell / self.dwell_time_us if known else 1.0  # variance goes with 1 / dwell
+        self._sum += share * (noise @ noise.conj().T)
         self.samples += noise.shape[1]
 
     @property
@@ -154,6 +161,12 @@ class NoiseScan:
                 f"least {least}"
             )
         return ""
+
+    def unfit(self, coils: int) -> str:
+        """Why it can't be used for data of so many coils, in words; empty where it can."""
+        if self._sum is not None and coils != self.coils:
+            return f"the noise scan has {self.coils} coils, the imaging data {coils}"
+        return self.flaw
 
     @property
     def coils(self) -> int:

@@ -336,11 +336,13 @@ def test_a_network_that_fails_as_on_error_says(small_scan: Path, engine: Engine)
 
 def test_the_baseline_goes_beside_as_a_series_of_its_own(small_scan: Path, engine: Engine) -> None:
     header, lines = read(small_scan)
+    lines[-1].set_flag(25)
     config = configuration(send_baseline="true", series=4, baseline_series=9)
     data = greeting(header.xml, config) + raw(*lines, Close())
     images = images_of(serve("acquisitions", data, engine))
     assert [i.image_series_index for i in images] == [4, 9, 4, 9]
     assert [i.meta["ChpnetMethod"] for i in images] == ["chpnet", "cg-sense"] * 2
+    assert [i.flags >> 24 & 1 for i in images] == [0, 0, 0, 1]
     plain = images_of(serve("acquisitions", greeting(header.xml, CG) + raw(*lines, Close())))
     for beside, alone in zip(images[1::2], plain, strict=True):
         np.testing.assert_array_equal(beside.data, alone.data)

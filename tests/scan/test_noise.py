@@ -115,16 +115,38 @@ def test_disagreements_are_refused():
     scan = scanned(coloured()[0])
     with pytest.raises(InconsistentScanError, match="noise scan has 5 coils, the imaging data 8"):
         scan.whitening(5.0, coils=8)
-    with pytest.raises(InconsistentScanError, match="has 2 coils, those before it 5"):
-        scan.add(acquisition(np.ones((2, 8))))
-    with pytest.raises(InconsistentScanError, match="dwell time of 7 us"):
-        scan.add(acquisition(np.ones((5, 8)), dwell=7.0))
     with pytest.raises(BadSamplesError, match="NaN"):
         scan.add(acquisition(np.full((5, 8), np.nan)))
     with pytest.raises(InconsistentScanError, match="no noise was measured"):
         NoiseScan().whitening(5.0)
     with pytest.raises(InconsistentScanError, match="only zeros"):
         scanned(np.zeros((3, 100))).whitening(5.0)
+
+
+def test_noise_of_another_dwell_time_is_scaled():
+    noise, _ = coloured()
+    scan = scanned(noise[:, :5_000], dwell=5.0)
+    scan.add(acquisition(noise[:, 5_000:] * np.sqrt(5 / 20), dwell=20.0))
+    np.testing.assert_allclose(scan.covariance, scanned(noise).covariance, rtol=1e-3)
+    assert scan.scale(5.0) == 1.0
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_noise_of_the_most_coils_counts(order, caplog):
+    noise, _ = coloured()
+    scan = NoiseScan()
+    for part in (noise, noise[:2])[::order]:
+        scan.add(acquisition(part))
+    np.testing.assert_allclose(scan.covariance, scanned(noise, pieces=1).covariance)
+    assert (scan.coils, scan.samples) == (5, noise.shape[1])
+    assert "those with the most count" in caplog.text
+
+
+def test_noise_of_other_coils_is_unfit():
+    scan = scanned(coloured()[0])
+    assert scan.unfit(5) == ""
+    assert scan.unfit(8) == "the noise scan has 5 coils, the imaging data 8"
+    assert NoiseScan().unfit(8) == ""
 
 
 def test_empty():
