@@ -13,7 +13,6 @@ from chpnet_stream import reconstruction
 from chpnet_stream.engines.engine import Engine, Problem
 from chpnet_stream.errors import (
     EngineError,
-    InconsistentScanError,
     MissingCalibrationError,
     ReconstructionError,
 )
@@ -476,11 +475,16 @@ def test_bad_pixels_are_never_sent(small_scan: Path) -> None:
     assert reconstruct(slices[1]).fallback is None
 
 
-def test_a_noise_scan_of_other_coils_is_the_scans_fault(small_scan: Path, tmp_path: Path) -> None:
+def test_a_noise_scan_of_other_coils_costs_no_image(small_scan: Path, tmp_path: Path) -> None:
     other, _ = slices_of(simulated(tmp_path, coils=3))
     _, slices = slices_of(small_scan)
-    with pytest.raises(InconsistentScanError, match="3 coils, the imaging data 4"):
-        SliceReconstructor(other, None, method="cg-sense")(slices[0])
+    for method in ("cg-sense", "rss"):
+        reconstruct = SliceReconstructor(other, None, method=method)
+        made = reconstruct(slices[0])
+        same = SliceReconstructor(NoiseScan(), None, method=method)(slices[0])
+        assert (made.method, made.fallback) == (method, None)
+        assert reconstruct.calibration.noise_source == "estimated"
+        np.testing.assert_array_equal(made.image, same.image)
 
 
 def test_arguments_are_checked(engine: Engine, small_scan: Path) -> None:

@@ -266,7 +266,7 @@ class SliceAssembler:
             slot.calibration.add(row, samples)
             slot.calibration_average = int(acquisition.idx.average)
         self._note(slot, acquisition, row, echo, image, received_at)
-        return done + self._after(acquisition, mask) + self._evicted()
+        return self._marked(done + self._after(acquisition, mask) + self._evicted())
 
     @property
     def growing(self) -> GrowingSlice | None:
@@ -311,8 +311,7 @@ class SliceAssembler:
         done = [s for key in list(self._open) for s in self._close(key, flagged=key in ended)]
         for group in list(self._held):
             done += self._release(group)
-        self._mark_last(done)
-        return done
+        return self._marked(done)
 
     def end_block(self) -> list[Slice]:
         """Close the open slices as if flagged, for lines that came gathered (buckets, buffers).
@@ -323,7 +322,7 @@ class SliceAssembler:
             return []
         averages = self._grid.encoding.limit("average").maximum
         whole = [key for key, slot in self._open.items() if slot.average >= averages]
-        return [s for key in whole for s in self._close(key, flagged=True)]
+        return self._marked([s for key in whole for s in self._close(key, flagged=True)])
 
     def _prepare(self, acquisition: Any, image: bool) -> tuple[Grid, CalibrationStore]:
         """Grid and calibration store, made by the first image or calibration acquisition."""
@@ -471,16 +470,15 @@ class SliceAssembler:
         ]
         if ended in self._open and ended not in over:
             self._ending.setdefault(ended, self._open[ended].lines)
-        done = [s for key in over for s in self._close(key, flagged=True)]
         self._is_last = True
-        if not self.open_slices:
-            self._mark_last(done)
-        return done
+        return self._marked([s for key in over for s in self._close(key, flagged=True)])
 
-    def _mark_last(self, done: list[Slice]) -> None:
-        """Of several slices, or partitions of a slab, only one ends the measurement."""
-        if done and self._is_last:
+    def _marked(self, done: list[Slice]) -> list[Slice]:
+        """Of several slices, or partitions of a slab, only the last ends the measurement."""
+        if done and self._is_last and not self.open_slices:
             done[-1].edges |= flags.LAST_IN_MEASUREMENT
+            self._is_last = False
+        return done
 
     def _may_end(self, key: Key, ended: Key, rest: bool) -> bool:
         """Whether a last flag of `ended` may be one of the slice `key`, too.

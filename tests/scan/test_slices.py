@@ -570,3 +570,20 @@ def test_calibration_of_the_second_encoding_space_serves_its_images():
     scan.lines(range(NY), encoding_space_ref=1)
     (made,) = assemble(scan)
     assert made.calibrated.tolist() == [4 <= ky < 12 for ky in range(NY)]
+
+
+def test_the_last_image_of_a_block_that_lacks_lines_is_the_last_of_the_measurement():
+    scan = Scan.of()
+    scan.lines([ky for ky in range(NY) if ky != 5], last=(8, 25))
+    assembler = SliceAssembler(scan.header)
+    assert [s for a in scan.made for s in assembler.feed(a)] == []
+    (made,) = assembler.end_block()
+    assert (made.missing_lines, made.edges >> 24 & 1) == (1, 1)
+
+
+def test_what_comes_behind_the_measurement_is_not_its_end():
+    scan = Scan.of()
+    scan.lines(range(NY), last=(8, 25))
+    for n in (1, 2):
+        scan.lines(range(NY), slice=n)
+    assert [s.edges >> 24 & 1 for s in assemble(scan)] == [1, 0, 0]
