@@ -138,6 +138,29 @@ def test_a_teacher_no_better_than_its_student_may_have_no_weight(useful_from, ex
     assert Feedback(useful_from).weight == 1.0  # before the first step
 
 
+@pytest.mark.parametrize(("full_lag", "expected"), [(0.0, 1.0), (0.22, 0.5), (0.1, 1.0)])
+def test_a_student_that_has_nearly_caught_up_is_taught_less(full_lag, expected):
+    """It is right behind its teacher on the way to the truth: the usefulness can't tell."""
+    truth = truth_of()
+    feedback = Feedback(full_lag=full_lag)
+    assert feedback.weight == 1.0  # before the first step
+    feedback.add(feedback.sums(truth + 0.1 * 1.11**0.5, truth + 0.1, truth))
+    assert feedback.usefulness > 10
+    assert feedback.lag == pytest.approx(0.11, abs=1e-3)
+    assert feedback.weight == pytest.approx(expected, abs=0.01)
+
+
+def test_a_student_that_is_ahead_is_not_taught():
+    truth = truth_of()
+    feedback = Feedback(full_lag=0.3)
+    for _ in range(200):
+        feedback.add(feedback.sums(truth + 0.09, truth + 0.1, truth))
+    assert feedback.weight == 0.0
+    for _ in range(200):
+        feedback.add(feedback.sums(truth + 0.2, truth + 0.1, truth))
+    assert feedback.weight == 1.0
+
+
 def test_sums_of_parts_are_those_of_the_whole():
     """As devices add theirs up."""
     truth = truth_of()

@@ -110,7 +110,7 @@ class Distillation:
     ) -> None:
         refuse_patience(recipe)
         self.fabric, self.recipe, self.how = fabric, recipe, recipe.distillation
-        self.feedback = Feedback(self.how.useful_from)
+        self.feedback = Feedback(self.how.useful_from, self.how.full_lag)
         c, t = student.config, teacher.config
         space = None
         if self.how.hints > 0:

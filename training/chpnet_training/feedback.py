@@ -58,10 +58,15 @@ class Feedback:
     Args:
         useful_from: Usefulness up to which the teaching has no weight. At 1/2 the teacher is no
             better than its student, and who goes on imitating it stays half of the way behind.
+        full_lag: Lag from which the teaching has its whole weight; below, it has less in
+            proportion, and none where the student has caught up. A student that imitates is
+            always a little behind its teacher, on the way that leads to the truth as well: the
+            usefulness stays near one, however little there is left to learn. 0: the lag does not
+            count.
     """
 
-    def __init__(self, useful_from: float = 0.0) -> None:
-        self.useful_from = useful_from
+    def __init__(self, useful_from: float = 0.0, full_lag: float = 0.0) -> None:
+        self.useful_from, self.full_lag = useful_from, full_lag
         self._sums = [0.0, 0.0, 0.0, 0.0]
 
     @property
@@ -80,7 +85,14 @@ class Feedback:
     def weight(self) -> float:
         """Factor of the distillation loss: 0 up to `useful_from`, 1 for an ideal teacher."""
         useful = (self.usefulness - self.useful_from) / (1 - self.useful_from)
-        return min(max(useful, 0.0), 1.0)
+        return min(max(useful, 0.0), 1.0) * self._left_to_learn
+
+    @property
+    def _left_to_learn(self) -> float:
+        """From 1, where the student is as far behind as `full_lag`, to 0, where it isn't."""
+        if self.full_lag == 0 or not any(self._sums):  # before the first step
+            return 1.0
+        return min(max(self.lag / self.full_lag, 0.0), 1.0)
 
     def sums(self, student: Tensor, teacher: Tensor, truth: Tensor) -> Tensor:
         """What a step adds to the running means, `4`; sum it over devices before `add`."""

@@ -97,6 +97,12 @@ class DistillationConfig(_Section):
         description="usefulness up to which the teaching has no weight; 0.5: a teacher that is no "
         "better than its student",
     )
+    full_lag: float = Field(
+        0.0,
+        ge=0,
+        description="lag of the student, over the teacher's error, from which the teaching has its "
+        "whole weight; in proportion below, none where the student is as good; 0: always",
+    )
     parameters: bool = Field(True, description="train the teacher's weights on")
     structure: bool = Field(True, description="close and open the teacher's blocks")
     pull: float = Field(
