@@ -7,6 +7,7 @@ import torch
 
 from chpnet_stream.errors import ConfigurationError, InputError
 from chpnet_stream.network.weights import find_model, load_student
+from chpnet_training.ablation import adopt_teacher
 from chpnet_training.beginning import note_origin
 from chpnet_training.dataset import FixedSlices, Slices
 from chpnet_training.optimization import TrainingError
@@ -158,3 +159,21 @@ def test_a_network_is_scored_with_the_recipe_of_its_checkpoint(trained):
     network, recipe = evaluated_network(trained / CHECKPOINT)
     assert recipe == recipe_for_all()
     assert not any(p.requires_grad for p in network.parameters())
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_teacher_that_is_not_finished_is_warned_of(bank, tmp_path, caplog, finished):
+    recipe = recipe_for_all()
+    teacher = make_run("teacher", recipe, bank, tmp_path / "teacher")
+    assert teacher.run(stop=lambda: not finished and teacher.step == 3) is finished
+    said = "teacher of 3 steps, whose run has 6"
+    distillation_run(
+        recipe, tmp_path / "teacher" / CHECKPOINT, Materials(cpu(), bank, tmp_path / "student")
+    )
+    assert (said in caplog.text) is not finished
+    caplog.clear()
+    adopt_teacher(tmp_path / "teacher" / CHECKPOINT, tmp_path / "study")
+    assert (said in caplog.text) is not finished
+    caplog.clear()
+    adopt_teacher(tmp_path / "teacher" / BEST, tmp_path / "other")  # meant to be from before
+    assert not caplog.text

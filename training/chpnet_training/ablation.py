@@ -26,6 +26,7 @@ from chpnet_training.checkpoint import (
     check_precision,
     given_to,
     read_checkpoint,
+    warn_of_unfinished,
     weights_identity,
 )
 from chpnet_training.optimization import TrainingError
@@ -177,11 +178,12 @@ def adopt_teacher(checkpoint: Path, folder: Path) -> None:
         OutputError: If it can't be copied.
     """
     place = folder / "teacher" / CHECKPOINT
-    networks = read_checkpoint(checkpoint)["networks"]
-    if "teacher" not in networks:
+    state = read_checkpoint(checkpoint)
+    if "teacher" not in state["networks"]:
         raise TrainingError(
-            f"{checkpoint}: expected a teacher's checkpoint, found {', '.join(networks)}"
+            f"{checkpoint}: expected a teacher's checkpoint, found {', '.join(state['networks'])}"
         )
+    warn_of_unfinished(checkpoint, state)
     if place.exists():
         if place.read_bytes() != checkpoint.read_bytes():
             raise TrainingError(

@@ -191,6 +191,28 @@ def check_given(
             )
 
 
+def warn_of_unfinished(path: Path, state: dict[str, Any]) -> None:
+    """Tell where a teacher is taken from a run that has not reached its end.
+
+    The best weights of a run (`BEST`) are meant to be from before its end.
+
+    Args:
+        path: Where the checkpoint is.
+        state: What `read_checkpoint` gave.
+    """
+    recipe = state.get("recipe") or {}
+    steps = recipe.get("optimizer", {}).get("steps", 0)
+    patience = recipe.get("validation", {}).get("patience", 0)
+    ended_early = 0 < patience <= state.get("since_best", 0)
+    if state.get("learner") is not None and state["step"] < steps and not ended_early:
+        logger.warning(
+            "%s: a teacher of %d steps, whose run has %d; it teaches as it is, half trained",
+            path,
+            state["step"],
+            steps,
+        )
+
+
 def begun_with_nothing(state: dict[str, Any]) -> bool:
     """Whether a run is known to have begun with random weights; `chpnet_training.provenance`."""
     about = state.get("about") or {}

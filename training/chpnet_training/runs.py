@@ -20,6 +20,7 @@ from chpnet_training.checkpoint import (
     given_to,
     read_checkpoint,
     stored_recipe,
+    warn_of_unfinished,
     weights_identity,
 )
 from chpnet_training.dataset import Batch, FixedSlices, Slices
@@ -118,6 +119,7 @@ def distillation_run(
     learner = Distillation(materials.fabric, student, master, recipe)
     given["teacher"] = weights_identity(teacher, state["networks"]["teacher"])
     if materials.fabric.is_global_zero:
+        warn_of_unfinished(teacher, state)
         warn_of_other_data(teacher, given_to(state), SourceBank.load(materials.bank).identity)
     return _trainer(recipe, learner, materials, given)
 
