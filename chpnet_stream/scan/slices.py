@@ -140,6 +140,7 @@ class _Open:
     received_at: float = 0.0
     edges: int = 0
     lines: int = 0
+    plane: int = -1
     gridded: tuple[SparseLines, int, Lines] | None = None
 
 
@@ -258,6 +259,7 @@ class SliceAssembler:
         slot = self._slot(key, grid)
         self._newest, self._newest_calibrates = slot, calibration
         if image:
+            self._check_plane(slot, acquisition)
             slot.image.add(row, samples)
             slot.has_image = True
         else:
@@ -383,6 +385,17 @@ class SliceAssembler:
                 f"{acquisition.idx.kspace_encode_step_1}) has {found}, expected finite numbers "
                 f"below {LARGEST_ENERGY**0.5:.0e}; convert or acquire it again"
             )
+
+    def _check_plane(self, slot: _Open, acquisition: Any) -> None:
+        """Refuse partitions of a slab that the header calls a slice: they would be summed."""
+        step = int(acquisition.idx.kspace_encode_step_2)
+        if self._known_grid().shape[0] == 1 and slot.plane not in (-1, step):
+            raise InconsistentScanError(
+                f"acquisition {acquisition.scan_counter} (slice {slot.key[0]}) has "
+                f"kspace_encode_step_2 = {step}, lines of the same slice before it {slot.plane}, "
+                "but encodedSpace has one partition; write the true matrix into the header"
+            )
+        slot.plane = step
 
     def _slot(self, key: Key, grid: Grid) -> _Open:
         slot = self._open.get(key)

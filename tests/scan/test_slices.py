@@ -587,3 +587,17 @@ def test_what_comes_behind_the_measurement_is_not_its_end():
     for n in (1, 2):
         scan.lines(range(NY), slice=n)
     assert [s.edges >> 24 & 1 for s in assemble(scan)] == [1, 0, 0]
+
+
+def test_partitions_of_a_slab_whose_matrix_has_one_are_refused():
+    """Their sum looks like an image: that of the middle of the slab."""
+    scan = Scan.of()
+    for n in range(2):
+        scan.lines(range(NY), slice=n, kspace_encode_step_2=n)  # slices may be counted there, too
+    assert len(assemble(scan)) == 2
+    scan.line(0, slice=2)
+    scan.line(0, slice=2, kspace_encode_step_2=1)
+    with pytest.raises(
+        InconsistentScanError, match=r"step_2 = 1, lines .* before it 0, but .* one"
+    ):
+        assemble(scan)
