@@ -14,7 +14,7 @@ from chpnet_stream.network.weights import find_model, load_student
 def convolves_bfloat16():
     """Skips where oneDNN has no convolutions of bfloat16 for the CPU."""
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        pytest.skip("oneDNN convolves bfloat16 with AVX-512 or AVX-NE-CONVERT, this CPU has neither")
+        pytest.skip("oneDNN convolves bfloat16 with AVX-512 or AVX-NE-CONVERT: this CPU lacks both")
 
 
 def denoiser(**changes):
